@@ -32,6 +32,23 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::InvalidArgument,
+        Self::Config,
+        Self::Disabled,
+        Self::Unavailable,
+        Self::Denied,
+        Self::Throttled,
+        Self::Network,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Insecure,
+        Self::Libpq,
+        Self::Internal,
+    ];
+}
+
 /// The longest message in bytes; libpq's callers print it as one line.
 const LONGEST: usize = 1900;
 

@@ -1,0 +1,183 @@
+//! A client: one set of settings, one identity, its tokens.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use once_cell::race::OnceBox;
+
+use crate::cache::Slot;
+use crate::credential;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::os;
+use crate::settings::{COSMOS_SCOPE, Settings};
+use crate::token::Token;
+
+/// Signs in as one identity. Share one client between all threads: they then share its token.
+pub struct Client {
+    settings: Arc<Settings>,
+    database: Arc<Slot>,
+    cosmos: Arc<Slot>,
+}
+
+/// Which of the tokens a connection needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Azure Database for PostgreSQL, or the scope that is set.
+    Database,
+    /// Azure Cosmos DB for PostgreSQL.
+    Cosmos,
+}
+
+/// An access token, to be used as the password of one connection.
+pub struct AccessToken(Arc<Token>);
+
+impl AccessToken {
+    /// The token itself: whoever has it is the identity, until it expires.
+    pub fn secret(&self) -> &str {
+        self.0.secret.reveal()
+    }
+
+    /// Until when it is good, in Unix seconds (UTC).
+    pub fn expires_on(&self) -> i64 {
+        self.0.expires_on
+    }
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessToken").field("expires_on", &self.expires_on()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client with these settings (`key=value`, with the grammar of a libpq connection string), and the
+    /// environment's for what they leave out. Sends nothing yet.
+    pub fn new(settings: &str) -> Result<Self, Error> {
+        Ok(Self::with(Settings::read(settings, Environment::process())?))
+    }
+
+    fn with(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        let slot = |scope: &str| {
+            let (settings, scope) = (settings.clone(), scope.to_string());
+            Slot::new(settings.timeout, settings.refresh_before, move |deadline| {
+                let token = credential::fetch(&settings, &scope, deadline)?;
+                remember(token.secret.reveal().as_bytes());
+                Ok(token)
+            })
+        };
+        let scope = settings.scope.as_deref().unwrap_or(settings.cloud.scope());
+        let (database, cosmos) = (slot(scope), slot(COSMOS_SCOPE));
+        Self { settings, database, cosmos }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The environment as this client may see it.
+    pub(crate) fn environment(&self) -> Environment<'static> {
+        let process = Environment::process();
+        if self.settings.trust_environment { process.trusted() } else { process }
+    }
+
+    /// A token for the database: from memory while it is fresh, else from Entra. Waits for the client's
+    /// `timeout_ms` at most.
+    pub fn token(&self) -> Result<AccessToken, Error> {
+        self.token_for(Purpose::Database, None)
+    }
+
+    /// The same, but waits no longer than `timeout`; with zero, hands out what is there already or fails.
+    pub fn token_within(&self, timeout: Duration) -> Result<AccessToken, Error> {
+        self.token_for(Purpose::Database, Some(timeout))
+    }
+
+    pub(crate) fn token_for(
+        &self,
+        purpose: Purpose,
+        timeout: Option<Duration>,
+    ) -> Result<AccessToken, Error> {
+        credential::choose(&self.settings)?;
+        let deadline = Instant::now() + timeout.unwrap_or(self.settings.timeout);
+        self.slot(purpose).get(deadline).map(AccessToken)
+    }
+
+    /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.
+    pub(crate) fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
+        self.database.warm(|token| give(token.secret.reveal(), token.expires_on))
+    }
+
+    fn slot(&self, purpose: Purpose) -> &Arc<Slot> {
+        match purpose {
+            Purpose::Database => &self.database,
+            Purpose::Cosmos => &self.cosmos,
+        }
+    }
+
+    /// Drops the tokens held, so that the next call fetches one.
+    pub fn invalidate(&self) {
+        self.database.clear();
+        self.cosmos.clear();
+    }
+}
+
+/// The client behind the short way: made from the environment at first use.
+static DEFAULT: ArcSwapOption<Client> = ArcSwapOption::const_empty();
+
+/// The client behind the short way. A failure is not remembered.
+pub(crate) fn default() -> Result<Arc<Client>, Error> {
+    if let Some(client) = DEFAULT.load_full() {
+        return Ok(client);
+    }
+    let made = Arc::new(Client::new("")?);
+    // Of threads that come here together, one's client is kept and all use that.
+    let before = DEFAULT.compare_and_swap(&None::<Arc<Client>>, Some(made.clone()));
+    Ok(before.as_ref().cloned().unwrap_or(made))
+}
+
+/// The default client's fresh token, without counting references.
+pub(crate) fn warm_default_token<R>(give: impl FnOnce(&str, i64) -> R) -> Option<R> {
+    DEFAULT.load().as_ref()?.warm_token(give)
+}
+
+/// Drops the default client with its tokens and reads the environment anew.
+pub(crate) fn renew_default() -> Result<(), Error> {
+    DEFAULT.store(None);
+    default().map(drop)
+}
+
+/// Fingerprints of the tokens that this process was given, so that one that comes back as a password is known.
+struct Issued {
+    hasher: RandomState,
+    fingerprints: os::fork::Lock<std::collections::VecDeque<u64>>,
+}
+
+/// Tokens live for an hour or more, so this many are a long time.
+const MOST_ISSUED: usize = 4096;
+
+static ISSUED: OnceBox<Issued> = OnceBox::new();
+
+fn issued() -> &'static Issued {
+    ISSUED.get_or_init(|| {
+        Box::new(Issued { hasher: RandomState::new(), fingerprints: os::fork::Lock::new(Default::default()) })
+    })
+}
+
+fn remember(token: &[u8]) {
+    let fingerprint = issued().hasher.hash_one(token);
+    issued().fingerprints.with(|fingerprints| {
+        if fingerprints.len() == MOST_ISSUED {
+            fingerprints.pop_front();
+        }
+        fingerprints.push_back(fingerprint);
+    });
+}
+
+/// Whether a password is a token that a client of this process was given.
+pub(crate) fn is_issued(password: &[u8]) -> bool {
+    let fingerprint = issued().hasher.hash_one(password);
+    issued().fingerprints.with(|fingerprints| fingerprints.contains(&fingerprint))
+}

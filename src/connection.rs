@@ -1,0 +1,292 @@
+//! Connections: what the caller asked for is resolved, judged, and made with a token or left to libpq.
+
+use std::cell::OnceCell;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bundle;
+use crate::client::{self, AccessToken, Client, Purpose};
+use crate::conninfo::{self, Effective, Options, Source};
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::libpq::{self, Arguments, Connection, Libpq};
+use crate::os;
+use crate::policy::{Judge, Surroundings};
+use crate::settings::{Auth, config};
+
+/// What the caller of a connect function gave.
+pub(crate) enum Request<'a> {
+    Conninfo(&'a CStr),
+    Arrays { arguments: Arguments<'a>, expand_dbname: bool },
+}
+
+/// What is to be done for a request.
+enum Plan {
+    /// As libpq would; with other options where `DB_*` variables fill in for the caller.
+    Unchanged(Option<Options>),
+    /// With these options and a token; the caller waits for it no longer than that.
+    Entra { options: Options, purpose: Purpose, patience: Option<Duration> },
+}
+
+/// The grammar that is read where no libpq is at hand, and the keywords that are added there.
+const NEWEST_GRAMMAR: i32 = 180_000;
+const OLDEST_KEYWORDS: i32 = 120_000;
+
+/// `pgaad_connstring`: the caller's options as a conninfo string, with a token where Entra is on.
+pub(crate) fn connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> {
+    let env = client.environment();
+    let version = libpq::loaded(|name| env.text(name).ok().flatten())?.map(Libpq::version);
+    let given = conninfo::parse(conninfo, version.unwrap_or(NEWEST_GRAMMAR))?;
+    let keywords = version.unwrap_or(OLDEST_KEYWORDS);
+    let knows = |keyword: &str| conninfo::keyword(keyword).is_some_and(|known| known.is_known_to(keywords));
+    let files = Files::new(env, keywords);
+    if client.settings().auth != Auth::Off && (given.contains("service") || env.libpq("PGSERVICE").is_some())
+    {
+        return Err(config(
+            "A connection service (service, PGSERVICE) cannot be resolved by pgaad_connstring in this version: write \
+             its options into the connection string, or use pgaad_connectdb.",
+        ));
+    }
+    let resolve = |given: &Options| {
+        let effective = conninfo::resolve(given, None, &|name| env.libpq(name), keywords, &|effective| {
+            files.password_for(effective)
+        });
+        Ok(effective)
+    };
+    match plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords))? {
+        Plan::Unchanged(options) => Ok(options.unwrap_or(given).to_conninfo()),
+        Plan::Entra { mut options, purpose, patience } => {
+            let token = client.token_for(purpose, patience)?;
+            options.set("password", token.secret());
+            Ok(options.to_conninfo())
+        }
+    }
+}
+
+/// The connect functions. None: no libpq, or no memory left.
+pub(crate) fn connect(client: &Client, request: &Request<'_>) -> Option<Connection> {
+    let env = client.environment();
+    let libpq = libpq_for_connect(env).ok()?;
+    match plan_with(libpq, client, env, request) {
+        Ok(Plan::Unchanged(None)) => as_asked(libpq, request),
+        Ok(Plan::Unchanged(Some(options))) => {
+            libpq.connect_string(&CString::new(options.to_conninfo()).ok()?)
+        }
+        Ok(Plan::Entra { options, purpose, patience }) => match client.token_for(purpose, patience) {
+            Ok(token) => with_token(libpq, &options, &token),
+            Err(error) => failed(libpq, &error),
+        },
+        Err(error) => failed(libpq, &error),
+    }
+}
+
+/// A connection that failed before there was a client to make it.
+pub(crate) fn refused(error: Error) -> Option<Connection> {
+    failed(libpq_for_connect(Environment::process()).ok()?, &error)
+}
+
+fn failed(libpq: &Libpq, error: &Error) -> Option<Connection> {
+    libpq.failed(&format!("pgaad: {error}"), error.kind() as usize + 1)
+}
+
+fn libpq_for_connect(env: Environment<'_>) -> Result<&'static Libpq, Error> {
+    libpq::get(|name| env.text(name).ok().flatten())
+}
+
+/// The libpq that a connect would use.
+pub(crate) fn libpq_at_hand() -> Result<&'static Libpq, Error> {
+    let env = Environment::process();
+    libpq::peek(|name| env.text(name).ok().flatten())
+}
+
+fn as_asked(libpq: &Libpq, request: &Request<'_>) -> Option<Connection> {
+    match request {
+        Request::Conninfo(conninfo) => libpq.connect_string(conninfo),
+        Request::Arrays { arguments, expand_dbname } => libpq.connect(arguments, *expand_dbname),
+    }
+}
+
+/// All but the token goes as one string, in which an empty value counts and keeps the environment out.
+fn with_token(libpq: &Libpq, options: &Options, token: &AccessToken) -> Option<Connection> {
+    let mut arguments = Arguments::new();
+    arguments.push(b"dbname", &options.to_conninfo()).ok()?;
+    arguments.push(b"password", token.secret().as_bytes()).ok()?;
+    libpq.connect(&arguments, true)
+}
+
+fn plan_with(
+    libpq: &Libpq,
+    client: &Client,
+    env: Environment<'_>,
+    request: &Request<'_>,
+) -> Result<Plan, Error> {
+    let given = match request {
+        // A string that libpq refuses is libpq's to complain of.
+        Request::Conninfo(conninfo) => conninfo::parse(conninfo.to_bytes(), libpq.version()),
+        Request::Arrays { arguments, expand_dbname } => {
+            let pairs: Vec<_> = arguments
+                .iter()
+                .map(|(keyword, value)| (keyword.to_bytes(), value.map(CStr::to_bytes)))
+                .collect();
+            conninfo::from_arrays(&pairs, *expand_dbname, libpq.version())
+        }
+    };
+    let Ok(given) = given else { return Ok(Plan::Unchanged(None)) };
+    let files = Files::new(env, libpq.version());
+    let resolve = |given: &Options| effective(libpq, given, env, &files);
+    let knows = |keyword: &str| libpq.knows(keyword);
+    match plan(client, given, resolve, &files.surroundings(&knows, libpq.version())) {
+        // Refused by libpq before any contact, in its own words.
+        Err(Stop::Unresolved) => Ok(Plan::Unchanged(None)),
+        Err(Stop::Refused(error)) => Err(error),
+        Ok(plan) => Ok(plan),
+    }
+}
+
+/// Why there is no plan.
+enum Stop {
+    /// libpq cannot make sense of the options.
+    Unresolved,
+    Refused(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(error) => error,
+            Stop::Unresolved => config("libpq cannot make sense of the connection's options."),
+        }
+    }
+}
+
+/// Judges the options that a connection would have.
+fn plan(
+    client: &Client,
+    mut given: Options,
+    resolve: impl Fn(&Options) -> Result<Effective, Stop>,
+    around: &Surroundings<'_>,
+) -> Result<Plan, Stop> {
+    let settings = client.settings();
+    let mut effective = resolve(&given)?;
+    let filled_in = fill_in(&mut given, &effective, client.environment())?;
+    if filled_in {
+        effective = resolve(&given)?;
+    }
+    let password = effective.value("password");
+    let password_at_hand = !password.is_empty() && !client::is_issued(password);
+    let judge = Judge::new(settings, &effective);
+    if !judge.is_entra_on(password_at_hand)? {
+        return Ok(Plan::Unchanged(filled_in.then_some(given)));
+    }
+    given.remove("password");
+    let purpose = judge.secure(&mut given, around)?;
+    Ok(Plan::Entra { options: given, purpose, patience: patience(&effective, settings.timeout) })
+}
+
+/// `connect_timeout` bounds the wait for the token too, where it is shorter.
+fn patience(effective: &Effective, timeout: Duration) -> Option<Duration> {
+    let seconds: i64 = std::str::from_utf8(effective.value("connect_timeout")).ok()?.trim().parse().ok()?;
+    let limit = Duration::from_secs(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?);
+    (limit < timeout).then_some(limit)
+}
+
+/// The original backend's variables: where its principal is set and nothing names a host, they name the server.
+fn fill_in(given: &mut Options, effective: &Effective, env: Environment<'_>) -> Result<bool, Error> {
+    let principal = ["DB_SP_TENANT_ID", "DB_SP_CLIENT_ID", "DB_SP_CLIENT_SECRET"];
+    let named = ["host", "hostaddr"].iter().any(|keyword| !effective.value(keyword).is_empty());
+    if named || !principal.iter().any(|name| env.var(name).is_some()) {
+        return Ok(false);
+    }
+    let Some(host) = env.var("DB_HOST") else { return Ok(false) };
+    given.set("host", host.as_bytes());
+    for (keyword, name) in [("port", "DB_PORT"), ("dbname", "DB_NAME"), ("user", "DB_USERNAME")] {
+        if effective.source(keyword) == Source::Default
+            && let Some(value) = env.var(name)
+        {
+            given.set(keyword, value.as_bytes());
+        }
+    }
+    Ok(true)
+}
+
+/// What libpq itself makes of the options, and where each comes from.
+fn effective(
+    libpq: &Libpq,
+    given: &Options,
+    env: Environment<'_>,
+    files: &Files<'_>,
+) -> Result<Effective, Stop> {
+    let mut arguments = Arguments::new();
+    if !given.is_empty() {
+        arguments.push(b"dbname", &given.to_conninfo())?;
+    }
+    let resolved = libpq.resolve(&arguments, true).ok_or(Stop::Unresolved)?;
+    let read = |name: &str| env.libpq(name);
+    let service =
+        conninfo::service::load(given, &read, files.home.as_deref(), libpq.version()).unwrap_or_default();
+    let mut effective = conninfo::resolve(given, service.as_ref(), &read, libpq.version(), &|_| None);
+    for (keyword, value) in resolved.options.iter() {
+        // libpq puts the operating system's user in for an absent one.
+        let absent_user = keyword == "user" && effective.source(keyword) == Source::Default;
+        if absent_user || keyword == "password" || effective.value(keyword) == value {
+            continue;
+        }
+        let source = match effective.source(keyword) {
+            Source::Default => Source::Service,
+            source => source,
+        };
+        effective.set(keyword, value, source);
+    }
+    let password =
+        resolved.password.map(|password| password.to_vec()).or_else(|| files.password_for(&effective));
+    effective.set("password", password.unwrap_or_default(), Source::Given);
+    Ok(effective)
+}
+
+/// The files that decide beside the options: the home directory's, the distribution's.
+struct Files<'a> {
+    env: Environment<'a>,
+    home: Option<PathBuf>,
+    user: OnceCell<Vec<u8>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(env: Environment<'a>, version: i32) -> Self {
+        // A caller that may not be trusted chose HOME.
+        let read = |name: &str| if env.is_suspect() { None } else { env.libpq(name) };
+        let passwd = || os::home_directory().map(|home| home.into_os_string().into_encoded_bytes());
+        Self { env, home: conninfo::home(&read, &passwd, version), user: OnceCell::new() }
+    }
+
+    /// The first password that the passfile has for one of the hosts.
+    fn password_for(&self, effective: &Effective) -> Option<Vec<u8>> {
+        let user = self.user.get_or_init(|| os::user_name().unwrap_or_default());
+        conninfo::passfile::passwords(effective, user, self.home.as_deref()).into_iter().flatten().next()
+    }
+
+    fn surroundings<'k>(&self, knows: &'k dyn Fn(&str) -> bool, version: i32) -> Surroundings<'k> {
+        let user_roots = self.home.as_ref().map(|home| home.join(".postgresql/root.crt"));
+        Surroundings {
+            bundle: bundle::find(),
+            user_roots: user_roots.filter(|path| path.is_file()),
+            knows,
+            knows_system_roots: version >= 160_000,
+            is_suspect: self.env.is_suspect(),
+        }
+    }
+}
+
+/// `pgaad_connection_status`: the kind of our failure that a connection carries.
+pub(crate) fn failure_of(connection: &Connection) -> Option<ErrorKind> {
+    let libpq = libpq::settled()?;
+    let kind = libpq.status_of(connection).checked_sub(1)?;
+    ErrorKind::ALL.into_iter().find(|known| *known as usize == kind)
+}

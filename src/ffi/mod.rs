@@ -1,0 +1,428 @@
+//! The C interface, in the order of the header. No decisions here: pointers in, one call, ownership out.
+#![allow(unsafe_code)] // pointers of C callers
+#![allow(clippy::missing_safety_doc)] // the comments are the header's, for C programmers
+#![allow(non_camel_case_types)]
+
+mod guard;
+mod ptr;
+mod status;
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use status::*;
+
+use crate::client::{self, Client};
+use crate::connection::{self, Request};
+use crate::error::Error;
+use crate::libpq::{self, Arguments, Connection};
+use guard::call;
+use ptr::{Out, give};
+
+/// libpq's connection object, `PGconn`.
+pub type pg_conn = libpq::PgConn;
+
+/// One identity with its settings and its tokens. Any number of threads may use one client at the same time.
+pub enum pgaad_client {
+    #[doc(hidden)]
+    Own(Client),
+    #[doc(hidden)]
+    Default,
+}
+
+const _: () = {
+    const fn any_thread<T: Send + Sync>() {}
+    any_thread::<pgaad_client>();
+};
+
+static DEFAULT: pgaad_client = pgaad_client::Default;
+
+/// A client that stays while a call runs on it, even if another thread frees it meanwhile.
+enum Handle {
+    Own(Arc<pgaad_client>),
+    Default,
+}
+
+impl Handle {
+    /// # Safety
+    /// `client` is NULL or came from one of the functions that make clients, and was not freed before.
+    unsafe fn new(client: *const pgaad_client) -> Result<Self, Error> {
+        if client.is_null() {
+            return Err(ptr::is_null("client"));
+        }
+        if std::ptr::eq(client, &DEFAULT) {
+            return Ok(Self::Default);
+        }
+        // SAFETY: it came from Arc::into_raw, and its owner's count is there as long as the call may start.
+        unsafe {
+            Arc::increment_strong_count(client);
+            Ok(Self::Own(Arc::from_raw(client)))
+        }
+    }
+
+    fn with<R>(&self, body: impl FnOnce(&Client) -> Result<R, Error>) -> Result<R, Error> {
+        match self {
+            Self::Own(own) => match &**own {
+                pgaad_client::Own(client) => body(client),
+                pgaad_client::Default => client::default().and_then(|client| body(&client)),
+            },
+            Self::Default => client::default().and_then(|client| body(&client)),
+        }
+    }
+
+    fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
+        match self {
+            Self::Own(own) => match &**own {
+                pgaad_client::Own(client) => client.warm_token(give),
+                pgaad_client::Default => client::warm_default_token(give),
+            },
+            Self::Default => client::warm_default_token(give),
+        }
+    }
+}
+
+/// The library's version, "1.2.3". Static. To compare with PGAAD_VERSION, which is the header's.
+#[unsafe(no_mangle)]
+pub extern "C" fn pgaad_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// The library's version as one number: 10203 is 1.2.3.
+#[unsafe(no_mangle)]
+pub extern "C" fn pgaad_version_number() -> c_int {
+    let part = |text: &str| text.parse::<c_int>().unwrap_or(0);
+    part(env!("CARGO_PKG_VERSION_MAJOR")) * 10_000
+        + part(env!("CARGO_PKG_VERSION_MINOR")) * 100
+        + part(env!("CARGO_PKG_VERSION_PATCH"))
+}
+
+/// The name of a status, such as "PGAAD_DENIED". Static, never NULL; a number that is no status has the name
+/// "PGAAD_UNKNOWN".
+#[unsafe(no_mangle)]
+pub extern "C" fn pgaad_status_name(status: pgaad_status) -> *const c_char {
+    status::name(status).as_ptr()
+}
+
+/// Gives back a string that one of these functions handed out through a char **: wipes it, then frees it. NULL is
+/// fine. Not free(3), which would leave a token in memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_free(string: *mut c_void) {
+    // SAFETY: the header asks for a string of ours, once.
+    unsafe { ptr::take_back(string) }
+}
+
+/// Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
+/// fetches.
+///
+/// token: out, to be given back with pgaad_free. errmsg: out, may be NULL, to be given back with pgaad_free.
+/// Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED, PGAAD_UNAVAILABLE, PGAAD_DENIED,
+/// PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is none. Needs no libpq.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_get_token(token: *mut *mut c_char, errmsg: *mut *mut c_char) -> pgaad_status {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { get_token(|| Ok(Handle::Default), -1, token, None, errmsg) }
+}
+
+/// Writes a conninfo string for libpq: the caller's options, and, where Entra is on for this server, a token as
+/// password and what keeps it safe (verified TLS, no other host than the one that was judged).
+///
+/// conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
+/// know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Needs no libpq.
+/// PGAAD_CONFIG: the string cannot be read, or an option contradicts a token. PGAAD_INSECURE: the token may not go
+/// there. Else as pgaad_get_token.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connstring(
+    conninfo: *const c_char,
+    connstring: *mut *mut c_char,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { pgaad_client_connstring(&DEFAULT, conninfo, connstring, errmsg) }
+}
+
+/// PQconnectdb, signed in with Entra where it is on for this server.
+///
+/// Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
+/// any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
+/// releases everything. conninfo NULL or "" is the environment alone.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connectdb(conninfo: *const c_char) -> *mut pg_conn {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { pgaad_client_connectdb(&DEFAULT, conninfo) }
+}
+
+/// PQconnectdbParams, signed in with Entra where it is on for this server. The arrays are read as libpq reads them:
+/// up to a NULL keyword, the last of equal keywords counts, an empty value is none, and with expand_dbname a
+/// connection string in the first dbname is expanded.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connectdb_params(
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    expand_dbname: c_int,
+) -> *mut pg_conn {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { pgaad_client_connectdb_params(&DEFAULT, keywords, values, expand_dbname) }
+}
+
+/// Makes a client of its own settings. They have the grammar of a conninfo string: "tenant_id=... client_id=...
+/// client_secret_file=/run/secrets/db". What they leave out comes from the environment; NULL or "" is the
+/// environment alone. Sends nothing yet.
+///
+/// client: out, to be given back with pgaad_client_free. PGAAD_CONFIG names the setting that is unknown, missing,
+/// malformed or contradicts another one; PGAAD_INVALID_ARGUMENT: not UTF-8.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_new(
+    settings: *const c_char,
+    client: *mut *mut pgaad_client,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, and for a string.
+        let (client, settings) =
+            unsafe { (Out::new(client, std::ptr::null_mut(), "client")?, ptr::utf8(settings, "settings")?) };
+        let made = Client::new(settings)?;
+        client.put(Arc::into_raw(Arc::new(pgaad_client::Own(made))).cast_mut());
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// The client behind the functions that take none, made from the environment at first use. It belongs to the
+/// library: freeing it does nothing. A first use that fails is not remembered: set the environment right and call
+/// again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_default(
+    client: *mut *mut pgaad_client,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to.
+        let client = unsafe { Out::new(client, std::ptr::null_mut(), "client")? };
+        client::default()?;
+        client.put((&raw const DEFAULT).cast_mut());
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// Gives a client back. NULL is fine. Calls that still run on it finish; none may start after this. Strings and
+/// connections taken from it stay valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_free(client: *mut pgaad_client) {
+    if client.is_null() || std::ptr::eq(client, &DEFAULT) {
+        return;
+    }
+    // A failure has nobody to go to.
+    // SAFETY: it came from Arc::into_raw in pgaad_client_new, and the header asks to free it once.
+    let _ = crate::bug::contain(|| drop(unsafe { Arc::from_raw(client) }));
+}
+
+/// pgaad_get_token for a client.
+///
+/// timeout_ms: how long this call may wait, in milliseconds; negative: the client's setting; 0: a token that is here
+/// already, else PGAAD_TIMEOUT. A caller who gives up leaves the fetch running for others. expires_on: out, may be
+/// NULL: until when the token is good, in Unix seconds (UTC).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_get_token(
+    client: *mut pgaad_client,
+    timeout_ms: c_int,
+    token: *mut *mut c_char,
+    expires_on: *mut i64,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { get_token(|| Handle::new(client), timeout_ms, token, Some(expires_on), errmsg) }
+}
+
+/// # Safety
+/// The pointers are as the header asks for them.
+unsafe fn get_token(
+    client: impl FnOnce() -> Result<Handle, Error>,
+    timeout_ms: c_int,
+    token: *mut *mut c_char,
+    expires_on: Option<*mut i64>,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for places to write to.
+        let (expires_on, token) = unsafe {
+            let expires_on = expires_on.and_then(|place| Out::optional(place, 0));
+            (expires_on, Out::new(token, std::ptr::null_mut(), "token")?)
+        };
+        let client = client()?;
+        let (copy, end) = match client.warm_token(|secret, end| (give(secret.as_bytes()), end)) {
+            Some((copy, end)) => (copy?, end),
+            None => {
+                let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+                let got = client.with(|client| match timeout {
+                    Some(timeout) => client.token_within(timeout),
+                    None => client.token(),
+                })?;
+                (give(got.secret().as_bytes())?, got.expires_on())
+            }
+        };
+        if let Some(place) = expires_on {
+            place.put(end);
+        }
+        token.put(copy);
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// pgaad_connstring for a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_connstring(
+    client: *const pgaad_client,
+    conninfo: *const c_char,
+    connstring: *mut *mut c_char,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, a string and a client.
+        let (connstring, conninfo, client) = unsafe {
+            (
+                Out::new(connstring, std::ptr::null_mut(), "connstring")?,
+                ptr::string(conninfo),
+                Handle::new(client)?,
+            )
+        };
+        let made = client.with(|client| connection::connstring(client, conninfo.to_bytes()))?;
+        connstring.put(give(&made)?);
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// pgaad_connectdb for a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_connectdb(
+    client: *const pgaad_client,
+    conninfo: *const c_char,
+) -> *mut pg_conn {
+    // SAFETY: the header asks for NULL or a string, and for a client.
+    unsafe { connect(client, || Ok(Request::Conninfo(ptr::string(conninfo)))) }
+}
+
+/// pgaad_connectdb_params for a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_connectdb_params(
+    client: *const pgaad_client,
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    expand_dbname: c_int,
+) -> *mut pg_conn {
+    let request = || {
+        if keywords.is_null() {
+            return Err(ptr::is_null("keywords"));
+        }
+        if values.is_null() {
+            return Err(ptr::is_null("values"));
+        }
+        // SAFETY: the header asks for arrays as libpq wants them.
+        let arguments = unsafe { Arguments::borrow(keywords, values) };
+        Ok(Request::Arrays { arguments, expand_dbname: expand_dbname != 0 })
+    };
+    // SAFETY: the header asks for a client.
+    unsafe { connect(client, request) }
+}
+
+/// # Safety
+/// `client` is as the header asks for it.
+unsafe fn connect<'a>(
+    client: *const pgaad_client,
+    request: impl FnOnce() -> Result<Request<'a>, Error>,
+) -> *mut pg_conn {
+    let open = || {
+        // SAFETY: the caller says so.
+        let opened = unsafe { Handle::new(client) }.and_then(|handle| {
+            let request = request()?;
+            handle.with(|client| Ok(connection::connect(client, &request)))
+        });
+        opened.unwrap_or_else(connection::refused)
+    };
+    let opened = crate::bug::contain(open).unwrap_or_else(connection::refused);
+    opened.map_or(std::ptr::null_mut(), Connection::into_raw)
+}
+
+/// Drops the client's tokens, so that the next call fetches one. The default client also reads its environment anew;
+/// where that is not right, the error says so now and at each use.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_invalidate(
+    client: *mut pgaad_client,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    // SAFETY: the header asks for a client.
+    let body = || match unsafe { Handle::new(client)? } {
+        Handle::Default => client::renew_default(),
+        own => own.with(|client| {
+            client.invalidate();
+            Ok(())
+        }),
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// Why a connection that one of these functions returned is BAD: a status of ours, or PGAAD_OK where the failure is
+/// libpq's or the server's, where there is none, and for connections of others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connection_status(conn: *mut pg_conn) -> pgaad_status {
+    // SAFETY: the header asks for a connection that no other thread uses meanwhile.
+    let Some(conn) = (unsafe { Connection::from_raw(conn) }) else { return PGAAD_INVALID_ARGUMENT };
+    let failure = crate::bug::contain(|| connection::failure_of(&conn));
+    failure.map_or(PGAAD_INTERNAL, |kind| kind.map_or(PGAAD_OK, status::of))
+}
+
+/// Finds a function of libpq by name. NULL: not found.
+pub type pgaad_symbol_fn =
+    Option<unsafe extern "C" fn(symbol: *const c_char, userdata: *mut c_void) -> *mut c_void>;
+
+/// For programs with a static, private or second libpq: names the one whose PGconn they use. To be called before the
+/// first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_use_libpq(
+    resolve: pgaad_symbol_fn,
+    userdata: *mut c_void,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        let resolve = resolve.ok_or_else(|| ptr::is_null("resolve"))?;
+        // SAFETY: the header asks for a function of this type, called here with its own userdata.
+        libpq::name(&|symbol: &CStr| unsafe { resolve(symbol.as_ptr(), userdata) })
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// Which libpq is in use, or would be at the next connect; or why there is none (PGAAD_LIBPQ).
+///
+/// version: out, as PQlibVersion (150018). path: out, the file that it is in, to be given back with pgaad_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_libpq(
+    version: *mut c_int,
+    path: *mut *mut c_char,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for places to write to.
+        let (version, path) = unsafe {
+            // Both are written to before either may be missed.
+            let (version, path) =
+                (Out::new(version, 0, "version"), Out::new(path, std::ptr::null_mut(), "path"));
+            (version?, path?)
+        };
+        let libpq = connection::libpq_at_hand()?;
+        path.put(give(libpq.path().as_bytes())?);
+        version.put(libpq.version());
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}

@@ -1,0 +1,140 @@
+//! One HTTP request and its answer. Knows nothing of tokens.
+
+mod resolver;
+mod tls;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use ureq::http::{HeaderMap, Uri};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
+use ureq::{Agent, Timeout};
+
+pub(crate) use tls::Roots;
+
+use crate::error::Error;
+use crate::settings::Proxy;
+
+/// No answer that is read is longer; nor is any token answer.
+const LONGEST_ANSWER: u64 = 1024 * 1024;
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Why nothing came back.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The time was up, while doing what is said.
+    Timeout(&'static str),
+    /// No connection, or one that broke; another try may help.
+    Network(String),
+    /// A TLS peer that is not to be trusted: another try will not help.
+    Untrusted(String),
+    /// Something answered, but not in HTTP, or at too great length.
+    Protocol(String),
+}
+
+/// Sends requests to one host, over one connection as long as that stays open.
+pub(crate) struct Http {
+    agent: Agent,
+}
+
+impl Http {
+    /// For one host, through the proxy where there is one for it.
+    pub(crate) fn new(host: &str, roots: &Roots, proxy: Option<&Proxy>) -> Result<Self, Error> {
+        let config: Arc<ClientConfig> = tls::config(roots)?;
+        // The URL was checked when the settings were read.
+        let proxy = proxy.and_then(|proxy| ureq::Proxy::new(proxy.url_for(host)?.reveal()).ok());
+        let settings = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .user_agent(concat!("pgaad/", env!("CARGO_PKG_VERSION")))
+            .input_buffer_size(16 * 1024)
+            .output_buffer_size(16 * 1024)
+            .build();
+        let connector =
+            ConnectProxyConnector::default().chain(TcpConnector::default()).chain(tls::TlsConnector(config));
+        Ok(Self { agent: Agent::with_parts(settings, connector, resolver::Resolver) })
+    }
+
+    /// Posts a form. All of it, from the name's look-up to the last byte, happens before the deadline.
+    pub(crate) fn post(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        form: &str,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < Duration::from_millis(1) {
+            return Err(Failure::Timeout("starting"));
+        }
+        let mut request = self.agent.post(url).content_type("application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let sent = request.config().timeout_global(Some(left)).build().send(form);
+        let mut response = sent.map_err(failure)?;
+        let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(failure)?;
+        let (parts, _) = response.into_parts();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+}
+
+fn failure(error: ureq::Error) -> Failure {
+    match error {
+        ureq::Error::Timeout(timeout) => Failure::Timeout(match timeout {
+            Timeout::Resolve => "looking up its name",
+            Timeout::Connect => "connecting",
+            Timeout::SendRequest | Timeout::SendBody => "sending the request",
+            _ => "waiting for the answer",
+        }),
+        ureq::Error::Io(error) => {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(tls) => tls_failure(tls),
+                None => Failure::Network(error.to_string()),
+            }
+        }
+        ureq::Error::HostNotFound => Failure::Network("its name has no address".into()),
+        ureq::Error::ConnectProxyFailed(why) => Failure::Network(format!("the proxy refused: {why}")),
+        ureq::Error::ConnectionFailed => Failure::Network("no connection".into()),
+        ureq::Error::Other(error) => Failure::Network(error.to_string()),
+        ureq::Error::BodyExceedsLimit(limit) => {
+            Failure::Protocol(format!("an answer of more than {limit} bytes"))
+        }
+        other => Failure::Protocol(other.to_string()),
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> Failure {
+    use rustls::CertificateError::UnknownIssuer;
+    match error {
+        rustls::Error::InvalidCertificate(UnknownIssuer) => Failure::Untrusted(
+            "its certificate ends in no root that is trusted here. If that is meant to be so (a proxy that \
+             opens TLS, a private cloud), name the root's PEM file in PGAAD_CA_FILE"
+                .into(),
+        ),
+        rustls::Error::InvalidCertificate(why) => {
+            Failure::Untrusted(format!("its certificate is not valid: {why}"))
+        }
+        other => Failure::Network(format!("TLS: {other}")),
+    }
+}
+
+/// The host of a URL, as [`Http::new`] wants it.
+pub(crate) fn host_of(url: &str) -> String {
+    url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_string)).unwrap_or_default()
+}

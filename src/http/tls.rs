@@ -1,0 +1,209 @@
+//! TLS to the token service: which roots count, and the connection that ureq talks through.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, StreamOwned,
+};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use crate::bundle;
+use crate::error::{Error, ErrorKind};
+
+/// Who may vouch for the token service, beside the built-in roots.
+#[derive(Default)]
+pub(crate) struct Roots {
+    /// `ca_file`.
+    pub(crate) extra: Option<PathBuf>,
+    /// The system's bundle, where another than the distribution's is named.
+    pub(crate) system: Option<PathBuf>,
+}
+
+fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+    CertificateDer::pem_file_iter(path)?.collect()
+}
+
+pub(super) fn config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = &roots.extra {
+        let unusable = |why: &dyn fmt::Display| {
+            let text =
+                format!("ca_file (PGAAD_CA_FILE) names {}, which cannot be used: {why}.", path.display());
+            Error::new(ErrorKind::Config, text)
+        };
+        let certificates = read_pem(path).map_err(|error| unusable(&error))?;
+        if certificates.is_empty() {
+            return Err(unusable(&"it holds no PEM certificate"));
+        }
+        for certificate in certificates {
+            store.add(certificate).map_err(|error| unusable(&error))?;
+        }
+    }
+    let internal =
+        |error: &dyn fmt::Display| Error::new(ErrorKind::Internal, format!("TLS cannot be set up: {error}"));
+    let built_in = verifier(store, &provider).map_err(|error| internal(&error))?;
+    let system = roots.system.clone();
+    let verifier = Verifier { built_in, system, provider: provider.clone() };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| internal(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn verifier(
+    store: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, rustls::client::VerifierBuilderError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone()).build()
+}
+
+/// webpki's verification; the system's bundle is only read where a chain ends in none of the other roots, since
+/// reading it costs more than the handshake.
+#[derive(Debug)]
+struct Verifier {
+    built_in: Arc<WebPkiServerVerifier>,
+    system: Option<PathBuf>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn of_system(&self) -> Option<Arc<WebPkiServerVerifier>> {
+        let mut store = RootCertStore::empty();
+        let path = self.system.clone().or_else(bundle::find)?;
+        // As other programs do, what can't be read in a bundle is passed over.
+        store.add_parsable_certificates(CertificateDer::pem_file_iter(path).ok()?.flatten());
+        verifier(store, &self.provider).ok()
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify = |verifier: &WebPkiServerVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
+        };
+        match verify(&self.built_in) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match self.of_system()
+            {
+                Some(system) => verify(&system),
+                None => Err(CertificateError::UnknownIssuer.into()),
+            },
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.built_in.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.built_in.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.built_in.supported_verify_schemes()
+    }
+}
+
+/// Wraps a connection in TLS where the URL is https. ureq's own connector can't be given a verifier.
+pub(super) struct TlsConnector(pub(super) Arc<ClientConfig>);
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsConnector")
+    }
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_string()).map_err(|_| ureq::Error::Tls("not a host name"))?;
+        let mut conn = ClientConnection::new(self.0.clone(), name).map_err(io::Error::other)?;
+        let transport: Box<dyn Transport> = Box::new(transport);
+        let mut sock = TransportAdapter::new(transport, details.current_time.clone());
+        sock.set_timeout(details.timeout);
+        conn.complete_io(&mut sock)?;
+        let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers = LazyBuffers::new(input, output);
+        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned { conn, sock } })))
+    }
+}
+
+pub(super) struct TlsTransport {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsTransport")
+    }
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = &self.buffers.output()[..amount];
+        self.stream.write_all(output)?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}

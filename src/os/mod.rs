@@ -1,0 +1,85 @@
+//! The operating system: clocks, `AT_SECURE`, standard error, fork, threads and freed memory.
+//!
+//! One of the three rooms where `unsafe` is allowed; everything it offers is safe to call.
+#![allow(unsafe_code)] // calls into the C library
+
+#[cfg(feature = "capi")]
+mod alloc;
+pub(crate) mod fork;
+pub(crate) mod thread;
+
+use std::ffi::{CStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Time since boot on a clock that runs through suspend and that nobody can set (`CLOCK_BOOTTIME`): the clock
+/// that tokens age by.
+pub(crate) fn since_boot() -> Duration {
+    // SAFETY: timespec is plain data, for which zeroes are valid.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is a place for the answer. The clock exists since Linux 2.6.39, so the call can't fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Seconds since 1970-01-01 UTC by the wall clock.
+pub(crate) fn unix_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Whether the program runs with more rights than its caller (setuid, setgid, capabilities): getauxval(3).
+pub(crate) fn secure_mode() -> bool {
+    // SAFETY: getauxval only reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The home directory that the user database names, for a process without `HOME`.
+pub(crate) fn home_directory() -> Option<PathBuf> {
+    from_user_database(|entry| entry.pw_dir).map(|home| PathBuf::from(OsString::from_vec(home)))
+}
+
+/// The name of the user that the process runs as, which libpq takes where no user is given.
+pub(crate) fn user_name() -> Option<Vec<u8>> {
+    from_user_database(|entry| entry.pw_name)
+}
+
+fn from_user_database(field: impl Fn(&libc::passwd) -> *mut libc::c_char) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 16 * 1024];
+    // SAFETY: passwd is plain data, for which zeroes are valid.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all pointers are valid for the call, and the buffer's length is its own.
+    let code = unsafe {
+        libc::getpwuid_r(libc::geteuid(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found)
+    };
+    let text = field(&entry);
+    if code != 0 || found.is_null() || text.is_null() {
+        return None;
+    }
+    // SAFETY: getpwuid_r succeeded, so its fields are strings inside `buffer`, which still lives.
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
+}
+
+/// Writes one line to standard error in one call: no lock that a forked child could find held, and no SIGPIPE
+/// for the program when nobody reads.
+pub(crate) fn write_to_stderr(line: &str) {
+    // SAFETY: the signal sets are plain data that sigemptyset fills in before use; write gets a valid buffer.
+    unsafe {
+        let mut pipe: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut pipe);
+        libc::sigaddset(&mut pipe, libc::SIGPIPE);
+        libc::sigpending(&mut pending);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before);
+        let written = libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        let broken = written < 0 && *libc::__errno_location() == libc::EPIPE;
+        if broken && libc::sigismember(&pending, libc::SIGPIPE) == 0 {
+            let at_once: libc::timespec = std::mem::zeroed();
+            libc::sigtimedwait(&pipe, std::ptr::null_mut(), &at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+    }
+}

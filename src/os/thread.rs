@@ -1,0 +1,23 @@
+//! Threads of ours: they take no signals, which belong to the program's own threads.
+
+use std::io;
+
+/// Enough for a TLS handshake; the host may run under a tight address-space limit.
+const STACK: usize = 512 * 1024;
+
+/// Runs `body` on a thread that blocks every signal.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // SAFETY: the sets are plain data; sigfillset fills one, pthread_sigmask the other.
+    let before = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    };
+    // The new thread inherits the mask of the one that makes it.
+    let spawned = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(body);
+    // SAFETY: `before` was filled in above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    spawned.map(drop)
+}

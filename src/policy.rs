@@ -1,0 +1,361 @@
+//! Whether a connection gets a token, and what must hold where it does. Pure: it reads nothing and sends nothing.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::bundle;
+use crate::client::Purpose;
+use crate::conninfo::{Effective, Host, Options, Source};
+use crate::error::{Error, ErrorKind};
+use crate::settings::{Auth, COSMOS_HOSTS, Cloud, Settings, config, fits};
+
+/// What the machine and the libpq at hand offer.
+pub(crate) struct Surroundings<'a> {
+    /// The distribution's bundle of roots.
+    pub(crate) bundle: Option<PathBuf>,
+    /// `~/.postgresql/root.crt`, where it is there.
+    pub(crate) user_roots: Option<PathBuf>,
+    /// Whether the libpq at hand knows a keyword.
+    pub(crate) knows: &'a dyn Fn(&str) -> bool,
+    /// Whether it knows `sslrootcert=system`.
+    pub(crate) knows_system_roots: bool,
+    /// Whether another user may have chosen libpq's variables and files (`AT_SECURE`).
+    pub(crate) is_suspect: bool,
+}
+
+/// One of the servers that a connection may reach.
+struct Server {
+    /// The host, without one the address; without either empty: libpq's own local socket.
+    name: String,
+    kind: Kind,
+    is_socket: bool,
+    /// The cloud whose own server it is.
+    own: Option<Cloud>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Azure,
+    ThisMachine,
+    Unnamed,
+    Elsewhere,
+}
+
+/// The servers of one connection, and what they mean under a client's settings.
+pub(crate) struct Judge<'a> {
+    settings: &'a Settings,
+    effective: &'a Effective,
+    servers: Vec<Server>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(settings: &'a Settings, effective: &'a Effective) -> Self {
+        let hosts = effective.hosts();
+        let in_list = hosts.len() > 1;
+        let servers = hosts.iter().map(|host| Server::new(host, in_list, settings)).collect();
+        Self { settings, effective, servers }
+    }
+
+    /// Whether Entra is on for this connection: the contract's table, its first fitting row.
+    pub(crate) fn is_entra_on(&self, password_at_hand: bool) -> Result<bool, Error> {
+        match self.settings.auth {
+            Auth::Off => return Ok(false),
+            Auth::ClientSecret | Auth::Chain => return Ok(true),
+            Auth::Auto => {}
+        }
+        let deliberate = self.settings.is_deliberate();
+        let first = self.servers[0].kind;
+        let several = self.servers.iter().any(|server| server.kind != first);
+        let any_azure = self.servers.iter().any(|server| server.kind == Kind::Azure);
+        if several {
+            return match (deliberate, password_at_hand) {
+                (true, true) if !any_azure => Ok(false),
+                (true, _) => self.check_destination().map(|()| true),
+                (false, false) if any_azure => Err(self.mixed()),
+                (false, _) => Ok(false),
+            };
+        }
+        match first {
+            Kind::Azure => Ok(deliberate || !password_at_hand),
+            Kind::Unnamed => Ok(false),
+            Kind::ThisMachine => {
+                let reachable =
+                    self.servers.iter().all(|server| !server.is_socket || self.is_known_socket(server));
+                Ok(deliberate && !password_at_hand && reachable)
+            }
+            Kind::Elsewhere if password_at_hand => Ok(false),
+            Kind::Elsewhere if self.settings.server_hosts.has_any() => Ok(true),
+            Kind::Elsewhere if deliberate => Err(stranger(&self.servers[0])),
+            Kind::Elsewhere => Ok(false),
+        }
+    }
+
+    fn mixed(&self) -> Error {
+        let named = self.servers.iter().find(|server| server.kind != Kind::Azure);
+        let name = named.map_or("", |server| &server.name);
+        Error::new(
+            ErrorKind::Insecure,
+            format!(
+                "No token for a list of servers of which some are Azure's and {} is not. Connect to them one by one, \
+                 or set auth=off (PGAAD_AUTH).",
+                shown(name)
+            ),
+        )
+    }
+
+    /// Whether every server may get a token.
+    fn check_destination(&self) -> Result<(), Error> {
+        for server in &self.servers {
+            if server.kind == Kind::Unnamed {
+                return Err(config(
+                    "No token without a server: neither host nor hostaddr is set. Name the server in the connection \
+                     string, or set auth=off (PGAAD_AUTH).",
+                ));
+            }
+            if server.is_socket {
+                if !self.is_known_socket(server) {
+                    return Err(Error::new(
+                        ErrorKind::Insecure,
+                        format!(
+                            "No token for the Unix socket in {}: whoever owns it would get the token. Say in requirepeer \
+                             which user the server runs as, or name the directory in allow_plaintext \
+                             (PGAAD_ALLOW_PLAINTEXT).",
+                            shown(&server.name)
+                        ),
+                    ));
+                }
+                continue;
+            }
+            if self.settings.server_hosts.matches(&server.name) || server.kind == Kind::ThisMachine {
+                continue;
+            }
+            match server.own {
+                Some(cloud) if cloud == self.settings.cloud => {}
+                Some(cloud) => {
+                    return Err(Error::new(
+                        ErrorKind::Insecure,
+                        format!(
+                            "No token for {}: it belongs to the cloud {}, the token to the cloud {}. Set cloud \
+                             (PGAAD_CLOUD), or name the server in server_hosts (PGAAD_SERVER_HOSTS).",
+                            shown(&server.name),
+                            cloud.name(),
+                            self.settings.cloud.name()
+                        ),
+                    ));
+                }
+                None => return Err(stranger(server)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_known_socket(&self, server: &Server) -> bool {
+        !self.effective.value("requirepeer").is_empty() || self.may_be_plain(server)
+    }
+
+    fn may_be_plain(&self, server: &Server) -> bool {
+        server.own.is_none() && self.settings.allow_plaintext.matches(&server.name)
+    }
+
+    /// A token proves who the caller is in one cloud; with a secret of one cloud no other may be guessed.
+    fn check_cloud(&self) -> Result<(), Error> {
+        let foreign =
+            self.servers.iter().find(|server| server.own.is_some_and(|cloud| cloud != Cloud::Public));
+        match foreign {
+            Some(server) if !self.settings.cloud_is_fixed => Err(config(format!(
+                "{} belongs to the cloud {}, and the settings do not say in which cloud the application is. Set cloud \
+                 (PGAAD_CLOUD).",
+                shown(&server.name),
+                server.own.map_or("", Cloud::name)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which token the servers want.
+    fn purpose(&self) -> Result<Purpose, Error> {
+        let cosmos = |server: &&Server| fits(COSMOS_HOSTS, &server.name);
+        match self.servers.iter().filter(cosmos).count() {
+            _ if self.settings.scope.is_some() => Ok(Purpose::Database),
+            0 => Ok(Purpose::Database),
+            count if count == self.servers.len() => Ok(Purpose::Cosmos),
+            _ => Err(config(
+                "The list of hosts mixes Azure Cosmos DB with other servers, which want different tokens. Connect to \
+                 them one by one, or set scope (PGAAD_SCOPE).",
+            )),
+        }
+    }
+
+    /// For a connection with Entra on: checks where the token would go, and writes into `options`, which the
+    /// connection is made with, what must hold.
+    pub(crate) fn secure(&self, options: &mut Options, around: &Surroundings<'_>) -> Result<Purpose, Error> {
+        self.check_cloud()?;
+        self.check_destination()?;
+        let purpose = self.purpose()?;
+        if around.is_suspect {
+            self.check_suspects()?;
+        }
+        if self.effective.value("channel_binding") == b"require" {
+            return Err(config(
+                "channel_binding=require cannot work with a token: the server asks for a password, which binds no \
+                 channel. Leave channel_binding (PGCHANNELBINDING) out; TLS with a verified name takes its place.",
+            ));
+        }
+        self.pin(options);
+        if !self.servers.iter().all(|server| self.may_be_plain(server)) {
+            self.require_tls(options, around)?;
+        }
+        if self.effective.value("user").is_empty() {
+            return Err(config(
+                "No user for the database: a service principal's token holds no name. Set user in the connection \
+                 string, or PGUSER, to the role that was made for the application (its display name, unless the \
+                 administrator chose another).",
+            ));
+        }
+        Ok(purpose)
+    }
+
+    /// Another user chose what would decide where the token goes, or how.
+    fn check_suspects(&self) -> Result<(), Error> {
+        const DECIDING: [&str; 17] = [
+            "host",
+            "hostaddr",
+            "port",
+            "requirepeer",
+            "sslmode",
+            "sslrootcert",
+            "sslcert",
+            "sslkey",
+            "sslcrl",
+            "sslcrldir",
+            "sslsni",
+            "sslcertmode",
+            "sslnegotiation",
+            "ssl_min_protocol_version",
+            "ssl_max_protocol_version",
+            "gssencmode",
+            "channel_binding",
+        ];
+        for keyword in DECIDING.into_iter().filter(|keyword| !self.effective.value(keyword).is_empty()) {
+            let from = match self.effective.source(keyword) {
+                Source::Environment(name) => format!("the environment variable {name}"),
+                Source::Service => "the connection service".into(),
+                _ => continue,
+            };
+            return Err(config(format!(
+                "{keyword} comes from {from}, which the caller of this program with raised rights may have chosen. Set \
+                 {keyword} in the connection string, or trust_environment=on in the settings."
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes out what was judged though it stands elsewhere, so that nothing changes it in between.
+    fn pin(&self, options: &mut Options) {
+        for keyword in ["host", "port", "requirepeer", "sslrootcert"] {
+            let value = self.effective.value(keyword);
+            if !options.contains(keyword) && !value.is_empty() {
+                options.set(keyword, value);
+            }
+        }
+        for keyword in ["host", "hostaddr"] {
+            if !options.contains(keyword) {
+                options.set(keyword, self.effective.value(keyword));
+            }
+        }
+    }
+
+    fn require_tls(&self, options: &mut Options, around: &Surroundings<'_>) -> Result<(), Error> {
+        let given = self.effective.value("sslrootcert");
+        let roots = if given.is_empty() {
+            match (&around.user_roots, &around.bundle) {
+                (Some(path), _) | (None, Some(path)) => path.clone(),
+                (None, None) if around.knows_system_roots => PathBuf::from("system"),
+                (None, None) => {
+                    return Err(config(
+                        "No certificate authorities to check the server's certificate with: install the package \
+                         ca-certificates, or name a file in sslrootcert (PGSSLROOTCERT).",
+                    ));
+                }
+            }
+        } else {
+            PathBuf::from(OsStr::from_bytes(given))
+        };
+        let own_roots = roots.is_file() && !bundle::is_bundle(&roots);
+        let sslmode = match self.effective.value("sslmode") {
+            b"disable" => {
+                return Err(Error::new(
+                    ErrorKind::Insecure,
+                    "No token with sslmode=disable: it would travel readable by all. Leave sslmode (PGSSLMODE) out, or \
+                     name the host in allow_plaintext (PGAAD_ALLOW_PLAINTEXT).",
+                ));
+            }
+            kept @ (b"require" | b"verify-ca") if own_roots => kept,
+            b"" | b"allow" | b"prefer" | b"require" | b"verify-ca" | b"verify-full" => b"verify-full",
+            _ => return Err(config("sslmode (PGSSLMODE) has a value that libpq does not know.")),
+        };
+        options.set("sslmode", sslmode);
+        options.set("sslrootcert", roots.as_os_str().as_bytes());
+        match self.effective.value("gssencmode") {
+            b"require" => {
+                return Err(config(
+                    "gssencmode=require would put Kerberos in the place of TLS, whose certificate says who gets the \
+                     token. Leave gssencmode (PGGSSENCMODE) out.",
+                ));
+            }
+            _ if (around.knows)("gssencmode") => options.set("gssencmode", "disable"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    fn new(host: &Host<'_>, in_list: bool, settings: &Settings) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (host, address) = (text(host.host), text(host.hostaddr));
+        let name = if host.is_empty() { address.clone() } else { host.clone() };
+        let own = Cloud::ALL
+            .into_iter()
+            .find(|cloud| cloud.server_hosts().iter().any(|pattern| fits(pattern, &name)));
+        let is_socket = address.is_empty() && (host.is_empty() || host.starts_with(['/', '@']));
+        let reached = if address.is_empty() { &host } else { &address };
+        let kind = if own.is_some() || settings.server_hosts.names(&name) {
+            Kind::Azure
+        } else if name.is_empty() && !in_list {
+            Kind::Unnamed
+        } else if is_socket || is_loopback(reached) {
+            Kind::ThisMachine
+        } else {
+            Kind::Elsewhere
+        };
+        Self { name, kind, is_socket, own }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn stranger(server: &Server) -> Error {
+    Error::new(
+        ErrorKind::Insecure,
+        format!(
+            "No token for {}, which is not one of Azure's servers. If it may have the token, name it in server_hosts \
+             (PGAAD_SERVER_HOSTS); to connect without Entra, set auth=off (PGAAD_AUTH).",
+            shown(&server.name)
+        ),
+    )
+}
+
+/// A name from a connection string, short enough for a message.
+fn shown(name: &str) -> &str {
+    match &name[..name.floor_char_boundary(200)] {
+        "" => "libpq's default directory",
+        name => name,
+    }
+}

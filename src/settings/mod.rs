@@ -1,0 +1,285 @@
+//! The settings of one client: read from the settings string and the environment, checked, and never read again.
+
+mod authority;
+mod cloud;
+mod identity;
+mod keys;
+mod patterns;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+
+pub(crate) use authority::{Authority, Proxy};
+pub(crate) use cloud::{COSMOS_HOSTS, COSMOS_SCOPE, Cloud};
+pub(crate) use identity::{Identity, Proof};
+pub(crate) use keys::{Family, Key};
+pub(crate) use patterns::{Patterns, fits};
+
+use crate::conninfo;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::log::Level;
+use crate::secret::Secret;
+
+/// Which credential the settings ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Auth {
+    /// Decided for each connection.
+    Auto,
+    Off,
+    /// The chain of what the environment offers.
+    Chain,
+    ClientSecret,
+}
+
+/// Everything that can be set, as one client uses it.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) auth: Auth,
+    /// Who to be, where the settings or the environment say.
+    pub(crate) identity: Option<Identity>,
+    /// What an incomplete set of `AZURE_*` variables lacks to be an identity.
+    pub(crate) incomplete: Option<String>,
+    /// `AZURE_TOKEN_CREDENTIALS`, which narrows the chain.
+    pub(crate) chain_filter: Option<String>,
+    pub(crate) authority: Authority,
+    pub(crate) cloud: Cloud,
+    /// Whether `cloud` or the authority host fixes the cloud, so that a server's name may not.
+    pub(crate) cloud_is_fixed: bool,
+    pub(crate) scope: Option<String>,
+    pub(crate) server_hosts: Patterns,
+    pub(crate) allow_plaintext: Patterns,
+    pub(crate) refresh_before: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The system's bundle, where `SSL_CERT_FILE` names another.
+    pub(crate) system_roots: Option<PathBuf>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) log: Level,
+    /// Whether the environment is this client's to trust (`trust_environment=on`).
+    pub(crate) trust_environment: bool,
+}
+
+/// A value that was set, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub(crate) text: Secret,
+    pub(crate) family: Family,
+    /// For messages: the variable's name, or the key in the settings string.
+    pub(crate) name: String,
+}
+
+impl Value {
+    pub(crate) fn as_str(&self) -> &str {
+        self.text.reveal()
+    }
+
+    pub(crate) fn bad(&self, what: &str) -> Error {
+        config(format!("{} {what}", self.name))
+    }
+}
+
+pub(crate) fn config(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, message)
+}
+
+/// A setting of the contract whose feature a later version brings.
+fn not_yet(what: &str) -> Error {
+    config(format!(
+        "{what} is not part of pgaad {}; it comes with a later version.",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+/// The settings string and the environment, before anything is made of them.
+struct Sources<'a> {
+    given: conninfo::Options,
+    env: Environment<'a>,
+}
+
+impl Sources<'_> {
+    fn get_from(&self, family: Family, key: &Key) -> Result<Option<Value>, Error> {
+        if family == Family::Given {
+            let Some(text) = self.given.get(key.name).filter(|text| !text.is_empty()) else {
+                return Ok(None);
+            };
+            // The whole string was UTF-8.
+            let text = Secret::new(String::from_utf8_lossy(text));
+            return Ok(Some(Value { text, family, name: format!("The setting {}", key.name) }));
+        }
+        for (_, name) in key.variables().filter(|&(of, _)| of == family) {
+            if let Some(text) = self.env.text(&name)? {
+                return Ok(Some(Value { text: Secret::new(text), family, name }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Value>, Error> {
+        for family in Family::ALL {
+            if let Some(value) = self.get_from(family, Key::named(name))? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A value out of a fixed set; the first is the default.
+    fn one_of<T: Copy>(&self, name: &str, allowed: &[(&str, T)]) -> Result<T, Error> {
+        let Some(value) = self.get(name)? else { return Ok(allowed[0].1) };
+        let found = allowed.iter().find(|(word, _)| *word == value.as_str());
+        found.map(|&(_, meaning)| meaning).ok_or_else(|| {
+            let words: Vec<&str> = allowed.iter().map(|&(word, _)| word).collect();
+            value.bad(&format!("takes one of {}.", words.join(", ")))
+        })
+    }
+
+    fn number(&self, name: &str, default: u32, allowed: std::ops::RangeInclusive<u32>) -> Result<u32, Error> {
+        let Some(value) = self.get(name)? else { return Ok(default) };
+        value.as_str().parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
+            value.bad(&format!("takes a whole number from {} to {}.", allowed.start(), allowed.end()))
+        })
+    }
+
+    fn path(&self, name: &str) -> Result<Option<PathBuf>, Error> {
+        Ok(self.get(name)?.map(|value| PathBuf::from(value.as_str())))
+    }
+
+    fn patterns(&self, name: &str) -> Result<Patterns, Error> {
+        let Some(value) = self.get(name)? else { return Ok(Patterns::default()) };
+        Patterns::parse(value.as_str()).map_err(|pattern| {
+            value.bad(&format!(
+                "has the pattern {pattern}: a * stands alone or as the whole first label (*.example.com)."
+            ))
+        })
+    }
+}
+
+impl Settings {
+    /// Reads the settings string, which has the grammar of a conninfo string, and what it leaves out from `env`.
+    pub(crate) fn read(settings: &str, env: Environment<'_>) -> Result<Self, Error> {
+        let given = conninfo::parse_settings(settings.as_bytes())?;
+        for (keyword, _) in given.iter() {
+            keys::check(&String::from_utf8_lossy(keyword))?;
+        }
+        let trust = given.get("trust_environment").is_some_and(|value| value == b"on");
+        let env = if trust { env.trusted() } else { env };
+        let sources = Sources { given, env };
+
+        let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
+        let log = sources.one_of("log", &Level::ALL)?;
+        sources.one_of("callback_thread", &[("caller", ()), ("any", ())])?;
+        let refresh_before = sources.number("refresh_before_minutes", 5, 0..=1440)?;
+        let timeout = sources.number("timeout_ms", 30_000, 1..=i32::MAX as u32)?;
+        let (cloud, authority, cloud_is_fixed) = cloud_and_authority(&sources)?;
+        check_cache(&sources)?;
+        check_imds_host(&sources)?;
+        let server_hosts = sources.patterns("server_hosts")?;
+        let allow_plaintext = sources.patterns("allow_plaintext")?;
+        let proxy = Proxy::from_settings(sources.get("proxy")?, sources.get("no_proxy")?)?;
+        let identity::Reading { auth, identity, incomplete } = identity::read(&sources)?;
+        Ok(Self {
+            auth,
+            identity,
+            incomplete,
+            chain_filter: env.text("AZURE_TOKEN_CREDENTIALS")?,
+            authority,
+            cloud,
+            cloud_is_fixed,
+            scope: scope(&sources)?,
+            server_hosts,
+            allow_plaintext,
+            refresh_before: Duration::from_secs(u64::from(refresh_before) * 60),
+            timeout: Duration::from_millis(timeout.into()),
+            ca_file: sources.path("ca_file")?,
+            system_roots: env.var("SSL_CERT_FILE").map(PathBuf::from),
+            proxy,
+            log,
+            trust_environment,
+        })
+    }
+
+    /// Whether the settings, and not merely variables of the Azure SDKs, say who to be.
+    pub(crate) fn is_deliberate(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.family < Family::Azure)
+    }
+}
+
+/// The cloud, its token service, and whether either was set.
+fn cloud_and_authority(sources: &Sources<'_>) -> Result<(Cloud, Authority, bool), Error> {
+    let named = sources.get("cloud")?;
+    let cloud = named
+        .as_ref()
+        .map(|value| {
+            Cloud::named(value.as_str()).ok_or_else(|| value.bad("takes one of public, usgov, china."))
+        })
+        .transpose()?;
+    let Some(host) = sources.get("authority_host")? else {
+        let fixed = cloud.is_some();
+        let cloud = cloud.unwrap_or(Cloud::Public);
+        return Ok((cloud, Authority::of_cloud(cloud), fixed));
+    };
+    let authority = Authority::parse(&host)?;
+    let known = Cloud::of_authority_host(authority.host());
+    match (cloud, known, named) {
+        (Some(set), Some(known), Some(named)) if set != known => Err(config(format!(
+            "{} is {}, but {} belongs to the cloud {}: set only one of them, or both to the same cloud.",
+            named.name,
+            set.name(),
+            host.name,
+            known.name()
+        ))),
+        _ => Ok((cloud.or(known).unwrap_or(Cloud::Public), authority, true)),
+    }
+}
+
+fn scope(sources: &Sources<'_>) -> Result<Option<String>, Error> {
+    let Some(value) = sources.get("scope")? else { return Ok(None) };
+    let scope = value.as_str();
+    let one_word = !scope.contains(|c: char| c.is_whitespace() || c.is_control());
+    let resource = scope.strip_suffix("/.default").filter(|resource| !resource.is_empty());
+    if one_word && resource.is_some() {
+        Ok(Some(scope.to_string()))
+    } else {
+        Err(value.bad("takes one scope that ends in /.default, such as https://ossrdbms-aad.database.windows.net/.default."))
+    }
+}
+
+fn check_cache(sources: &Sources<'_>) -> Result<(), Error> {
+    let key = match (sources.get("cache_key")?, sources.get("cache_key_file")?) {
+        (Some(key), Some(file)) if key.family == file.family => {
+            return Err(config(format!("{} and {} are both set: set only one.", key.name, file.name)));
+        }
+        (key, _) => key,
+    };
+    if let Some(key) = key {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(key.as_str()).unwrap_or_default();
+        if bytes.len() < 32 {
+            return Err(key.bad("takes base64 of 32 bytes or more (openssl rand -base64 32 makes one)."));
+        }
+    }
+    let Some(cache) = sources.get("cache")? else { return Ok(()) };
+    let shared = ["file:", "redis://", "rediss://", "unix://"];
+    match cache.as_str() {
+        "memory" => Ok(()),
+        "file" => Err(not_yet("cache=file")),
+        other => Err(match shared.iter().find(|prefix| other.starts_with(**prefix)) {
+            Some(prefix) => not_yet(&format!("cache={prefix}...")),
+            None => cache.bad("takes one of memory, file, file:/path, redis://..., rediss://...."),
+        }),
+    }
+}
+
+fn check_imds_host(sources: &Sources<'_>) -> Result<(), Error> {
+    let Some(value) = sources.get("imds_host")? else { return Ok(()) };
+    let host = value.as_str().strip_prefix("http://").or(value.as_str().strip_prefix("https://"));
+    match host.map(|host| host.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => Ok(()),
+        _ => Err(value.bad("takes a scheme and a host, such as http://169.254.169.254.")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
