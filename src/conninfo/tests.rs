@@ -176,7 +176,7 @@ fn a_keyword_that_is_no_word_is_refused() {
 
 #[test]
 fn a_message_names_the_cause() {
-    let read = |rest| format!("the connection string cannot be read: {rest}");
+    let read = |rest| format!("The connection string cannot be read: {rest}.");
     assert_eq!(message("user='a"), read("unterminated quoted string in connection info string"));
     assert_eq!(message("host=h port"), read("missing \"=\" after \"port\" in connection info string"));
     assert_eq!(

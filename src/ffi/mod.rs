@@ -36,7 +36,12 @@ const _: () = {
     any_thread::<pgaad_client>();
 };
 
+/// Stands for the default client, which is another one after `pgaad_client_invalidate`.
 static DEFAULT: pgaad_client = pgaad_client::Default;
+
+fn default_client() -> *mut pgaad_client {
+    (&raw const DEFAULT).cast_mut()
+}
 
 /// A client that stays while a call runs on it, even if another thread frees it meanwhile.
 enum Handle {
@@ -51,7 +56,7 @@ impl Handle {
         if client.is_null() {
             return Err(ptr::is_null("client"));
         }
-        if std::ptr::eq(client, &DEFAULT) {
+        if std::ptr::eq(client, default_client()) {
             return Ok(Self::Default);
         }
         // SAFETY: it came from Arc::into_raw, and its owner's count is there as long as the call may start.
@@ -139,7 +144,7 @@ pub unsafe extern "C" fn pgaad_connstring(
     errmsg: *mut *mut c_char,
 ) -> pgaad_status {
     // SAFETY: the pointers are passed on as they came.
-    unsafe { pgaad_client_connstring(&DEFAULT, conninfo, connstring, errmsg) }
+    unsafe { pgaad_client_connstring(default_client(), conninfo, connstring, errmsg) }
 }
 
 /// PQconnectdb, signed in with Entra where it is on for this server.
@@ -150,7 +155,7 @@ pub unsafe extern "C" fn pgaad_connstring(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connectdb(conninfo: *const c_char) -> *mut pg_conn {
     // SAFETY: the pointers are passed on as they came.
-    unsafe { pgaad_client_connectdb(&DEFAULT, conninfo) }
+    unsafe { pgaad_client_connectdb(default_client(), conninfo) }
 }
 
 /// PQconnectdbParams, signed in with Entra where it is on for this server. The arrays are read as libpq reads them:
@@ -163,7 +168,7 @@ pub unsafe extern "C" fn pgaad_connectdb_params(
     expand_dbname: c_int,
 ) -> *mut pg_conn {
     // SAFETY: the pointers are passed on as they came.
-    unsafe { pgaad_client_connectdb_params(&DEFAULT, keywords, values, expand_dbname) }
+    unsafe { pgaad_client_connectdb_params(default_client(), keywords, values, expand_dbname) }
 }
 
 /// Makes a client of its own settings. They have the grammar of a conninfo string: "tenant_id=... client_id=...
@@ -202,7 +207,7 @@ pub unsafe extern "C" fn pgaad_client_default(
         // SAFETY: the header asks for a place to write to.
         let client = unsafe { Out::new(client, std::ptr::null_mut(), "client")? };
         client::default()?;
-        client.put((&raw const DEFAULT).cast_mut());
+        client.put(default_client());
         Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.
@@ -213,7 +218,7 @@ pub unsafe extern "C" fn pgaad_client_default(
 /// connections taken from it stay valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_free(client: *mut pgaad_client) {
-    if client.is_null() || std::ptr::eq(client, &DEFAULT) {
+    if client.is_null() || std::ptr::eq(client, default_client()) {
         return;
     }
     // A failure has nobody to go to.
@@ -278,7 +283,7 @@ unsafe fn get_token(
 /// pgaad_connstring for a client.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_connstring(
-    client: *const pgaad_client,
+    client: *mut pgaad_client,
     conninfo: *const c_char,
     connstring: *mut *mut c_char,
     errmsg: *mut *mut c_char,
@@ -303,7 +308,7 @@ pub unsafe extern "C" fn pgaad_client_connstring(
 /// pgaad_connectdb for a client.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_connectdb(
-    client: *const pgaad_client,
+    client: *mut pgaad_client,
     conninfo: *const c_char,
 ) -> *mut pg_conn {
     // SAFETY: the header asks for NULL or a string, and for a client.
@@ -313,7 +318,7 @@ pub unsafe extern "C" fn pgaad_client_connectdb(
 /// pgaad_connectdb_params for a client.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_connectdb_params(
-    client: *const pgaad_client,
+    client: *mut pgaad_client,
     keywords: *const *const c_char,
     values: *const *const c_char,
     expand_dbname: c_int,
@@ -336,7 +341,7 @@ pub unsafe extern "C" fn pgaad_client_connectdb_params(
 /// # Safety
 /// `client` is as the header asks for it.
 unsafe fn connect<'a>(
-    client: *const pgaad_client,
+    client: *mut pgaad_client,
     request: impl FnOnce() -> Result<Request<'a>, Error>,
 ) -> *mut pg_conn {
     let open = || {

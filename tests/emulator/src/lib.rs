@@ -1,1 +1,152 @@
 //! Stands in for Entra, and starts the real PostgreSQL that trusts its tokens.
+//!
+//! ```no_run
+//! let emulator = emulator::Emulator::start();
+//! let server = emulator::Postgres::start(&emulator);
+//! emulator.entra().faults().next(emulator::Fault::status(429, "invalid_request", 90055).retry_after(1));
+//! // Run something with emulator.env(&emulator::APP_ONE) and server.env("app-one"), then look at
+//! // emulator.entra().counters() and server.binds().
+//! ```
+//!
+//! It shares no code with pgaad, so that a mistake there has no twin here. All of it listens on loopback only, all
+//! keys and certificates are made for one run, and nothing stays behind: not after drop, and not after SIGKILL.
+
+// What everything stands on.
+mod dir; // private directories that vanish
+mod net; // a listener and its threads
+pub mod os; // signals, and children that die with us
+mod random; // ids
+mod sync; // waiting: Gate, conditions, the end
+
+// The token service.
+mod entra; // tenants, applications, the grant, its answers
+mod faults; // what goes wrong on demand
+mod http; // HTTP/1.1, strictly
+mod jwt; // RS256 tokens
+mod tls; // certificate authorities
+
+// The database.
+mod checker; // what it thinks of a token
+mod ldap; // how it asks
+mod postgres; // the server itself
+
+// Around them.
+mod control; // all of this for curl
+mod proxy; // a forward proxy
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+pub use checker::Bind;
+pub use entra::{
+    APP_DISABLED, APP_EXPIRED, APP_ONE, APP_PUBLIC, APP_QUOTED, APP_ROTATING, APP_THREE, APP_TWO, APPS, App,
+    Config, Counters, Entra, Numbers, POSTGRESQL, RESOURCES, Resource, Seen, Separator, Standing, TENANT_ONE,
+    TENANT_TWO, TENANTS, Tenant,
+};
+pub use faults::{Fault, Faults, REDIRECT_PREFIX};
+pub use http::Request;
+pub use jwt::{Claims, claims};
+pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, Postgres};
+pub use proxy::{Connect, Proxy};
+pub use serde_json;
+pub use sync::{Gate, PATIENCE};
+pub use tls::Certificate;
+
+use dir::PrivateDir;
+use net::Server;
+
+/// A running token service with its certificate authority and control endpoint.
+pub struct Emulator {
+    // In the order in which they end.
+    control: Server,
+    entra: Arc<Entra>,
+    checkers: control::Checkers,
+    ca_file: PathBuf,
+    stranger_ca_file: PathBuf,
+    _dir: PrivateDir,
+}
+
+impl Emulator {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start() -> Self {
+        Self::start_with(Certificate::Good)
+    }
+
+    /// Starts one that shows this certificate.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_with(certificate: Certificate) -> Self {
+        Self::try_start(certificate).unwrap_or_else(|error| panic!("cannot start the emulator: {error}"))
+    }
+
+    /// Starts one that shows this certificate, or says why it does not start.
+    pub fn try_start(certificate: Certificate) -> io::Result<Self> {
+        let dir = PrivateDir::new("pgaad-emulator-", 0o700)?;
+        let ours = tls::Authority::new("pgaad token service CA")?;
+        let stranger = tls::Authority::new("pgaad stranger CA")?;
+        let identity = match certificate {
+            Certificate::Good => ours.sign(entra::NAMES, false),
+            Certificate::Stranger => stranger.sign(entra::NAMES, false),
+            Certificate::WrongName => ours.sign(&["elsewhere.example"], false),
+            Certificate::Expired => ours.sign(entra::NAMES, true),
+        }?;
+        let entra = Arc::new(Entra::start(identity.server_config()?)?);
+        let checkers = Arc::new(Mutex::default());
+        Ok(Self {
+            control: control::start(Arc::clone(&entra), Arc::clone(&checkers))?,
+            entra,
+            checkers,
+            ca_file: dir.write("ca.pem", ours.pem())?,
+            stranger_ca_file: dir.write("stranger-ca.pem", stranger.pem())?,
+            _dir: dir,
+        })
+    }
+
+    /// The token service.
+    pub fn entra(&self) -> &Entra {
+        &self.entra
+    }
+
+    /// The authority host, with the prefix if there is one: `https://localhost:PORT`.
+    pub fn authority(&self) -> String {
+        format!("https://localhost:{}{}", self.entra.port(), self.entra.config().prefix)
+    }
+
+    /// The authority that signs the service's certificate, unless that is to be a stranger's.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// The authority that signs a stranger's certificate.
+    pub fn stranger_ca_file(&self) -> &Path {
+        &self.stranger_ca_file
+    }
+
+    /// The URL of the control endpoint; `curl` it for help.
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control.address())
+    }
+
+    /// The settings that make pgaad sign in as this application.
+    pub fn env(&self, app: &App) -> Vec<(String, OsString)> {
+        [
+            ("PGAAD_TENANT_ID", app.tenant.id.into()),
+            ("PGAAD_CLIENT_ID", app.client_id.into()),
+            ("PGAAD_CLIENT_SECRET", self.entra.secret(app).into()),
+            ("PGAAD_AUTHORITY_HOST", self.authority().into()),
+            ("PGAAD_CA_FILE", self.ca_file.clone().into_os_string()),
+        ]
+        .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn register(&self, checker: &Arc<checker::Checker>) {
+        sync::lock(&self.checkers).push(Arc::downgrade(checker));
+    }
+}

@@ -1,0 +1,114 @@
+# What can be done here: `make help`. Each target installs what it needs; without root it says what to install.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+CARGO ?= cargo
+CC ?= cc
+CXX ?= c++
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+OUT := $(CARGO_TARGET_DIR)/release
+SONAME := libpgaad.so.0
+# What `make install` lays out, for everything here that is compiled as a user compiles it.
+STAGE := $(CARGO_TARGET_DIR)/stage
+PKG_CONFIG := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR= pkg-config
+CFLAGS_EXAMPLES := -std=c99 -O2 -Wall -Wextra -Werror -pedantic
+CBINDGEN_VERSION := 0.29.4
+CBINDGEN := $(CARGO_TARGET_DIR)/tools/bin/cbindgen
+
+.PHONY: all build demo test test-long lint header header-check bench emulator install uninstall clean help \
+	packages-build packages-test stage examples
+
+all: build ## Build the libraries and the header check
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: packages-build ## Build libpgaad.so and libpgaad.a
+	$(CARGO) build --release --locked
+
+# Debian packages: what a build, and what the tests need beside it.
+BUILD_PACKAGES := gcc libc6-dev pkg-config
+TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql openssl ca-certificates curl valgrind procps
+
+define install_packages
+	@missing=""; for package in $(1); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        mkdir -p /etc/postgresql-common && [ -e /etc/postgresql-common/createcluster.conf ] || \
+	            echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf; \
+	        apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	    else \
+	        echo "These packages are needed: sudo apt-get install --no-install-recommends$$missing" >&2; exit 1; \
+	    fi; \
+	fi
+endef
+
+packages-build:
+	$(call install_packages,$(BUILD_PACKAGES))
+
+packages-test:
+	$(call install_packages,$(TEST_PACKAGES))
+
+header: $(CBINDGEN) ## Write include/pgaad.h from src/ffi
+	$(CBINDGEN) --quiet --output include/pgaad.h
+
+header-check: $(CBINDGEN) ## Check that include/pgaad.h matches src/ffi
+	@$(CBINDGEN) --quiet --output $(CARGO_TARGET_DIR)/pgaad.h
+	@diff -u include/pgaad.h $(CARGO_TARGET_DIR)/pgaad.h || { echo 'include/pgaad.h is stale: run make header' >&2; exit 1; }
+
+$(CBINDGEN):
+	$(CARGO) install cbindgen --version $(CBINDGEN_VERSION) --locked --root $(CARGO_TARGET_DIR)/tools
+
+# To be compiled against as a user would: through pkg-config, from an installed tree.
+stage: build
+	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR= >/dev/null
+
+examples: stage packages-test
+	@mkdir -p $(CARGO_TARGET_DIR)/examples-c
+	@set -e; for name in connect params get_token; do \
+	    $(CC) $(CFLAGS_EXAMPLES) examples/$$name.c $$($(PKG_CONFIG) --cflags --libs pgaad libpq) \
+	        -Wl,-rpath,$(STAGE)/lib -o $(CARGO_TARGET_DIR)/examples-c/$$name; \
+	done
+
+demo: examples ## Sign a C program in to a real PostgreSQL as the service principal in the environment
+	@$(CARGO) build --release --quiet --locked --package emulator
+	@echo '$$ cc examples/connect.c $$(pkg-config --cflags --libs pgaad libpq) -o connect'
+	@echo '$$ export PGAAD_TENANT_ID=... PGAAD_CLIENT_ID=... PGAAD_CLIENT_SECRET=...'
+	@echo '$$ ./connect'
+	@$(OUT)/emulator run -- $(CARGO_TARGET_DIR)/examples-c/connect
+
+emulator: packages-test ## Start the token service and PostgreSQL for use by hand; ends with Ctrl-C
+	@$(CARGO) build --release --quiet --locked --package emulator
+	@exec $(OUT)/emulator
+
+lint: header-check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+test: packages-test lint examples ## Run all tests
+	$(CARGO) test --workspace --locked
+
+bench: packages-test examples ## Measure, and print a table
+	$(CARGO) bench --locked
+
+install: ## Install library, header and pgaad.pc (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(OUT)/libpgaad.so $(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)
+	ln -sf libpgaad.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libpgaad.so
+	install -m 644 $(OUT)/libpgaad.a $(DESTDIR)$(LIBDIR)/libpgaad.a
+	install -m 644 include/pgaad.h $(DESTDIR)$(INCLUDEDIR)/pgaad.h
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
+	    pgaad.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc
+
+uninstall: ## Remove what install put there
+	rm -f $(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libpgaad.so \
+	    $(DESTDIR)$(LIBDIR)/libpgaad.a $(DESTDIR)$(INCLUDEDIR)/pgaad.h $(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc
+
+clean: ## Remove everything built
+	$(CARGO) clean

@@ -1,0 +1,278 @@
+/* pgaad: signs programs built on libpq in to Azure Database for PostgreSQL with Microsoft Entra ID.
+ *
+ * The short way: change PQconnectdb to pgaad_connectdb, and set PGAAD_TENANT_ID, PGAAD_CLIENT_ID and
+ * PGAAD_CLIENT_SECRET. The README has the settings, and when a token is used at all.
+ *
+ * Strings    are NUL-terminated. Settings and what is returned are UTF-8; conninfos, keywords and values are bytes,
+ *            as for libpq. NULL or "" for a conninfo or settings means the environment alone.
+ * Outputs    may be uninitialised. A string handed out belongs to the caller, who gives it back with pgaad_free.
+ *            errmsg may be NULL. On success *errmsg is NULL; on failure every other output is NULL or 0, and
+ *            *errmsg is one line that begins with "pgaad: ", says what to do and never holds a secret.
+ * NULL       where a pointer is required is answered with PGAAD_INVALID_ARGUMENT.
+ * Threads    Every function may be called from any thread, at the same time as any other; only pgaad_client_free
+ *            ends this: no call on that client may start after it.
+ * Fork       Every function may be called in a child, the connect functions as far as libpq itself allows it. A
+ *            fork waits up to a second for threads of ours to leave the C library's resolver.
+ * Processes  No function exits, aborts (memory exhaustion aside), installs signal handlers or leaves a descriptor
+ *            open across exec. Threads of ours block all signals and do not keep the process from exiting.
+ *
+ * This file is generated from src/ffi; it needs no header of libpq's and can stand before or after libpq-fe.h.
+ */
+
+
+#ifndef PGAAD_H
+#define PGAAD_H
+
+#include <stdint.h>
+
+/* The version of this header; pgaad_version() is the library's. */
+#define PGAAD_VERSION "0.1.0"
+#define PGAAD_VERSION_NUMBER 100
+
+/* libpq's PGconn. */
+struct pg_conn;
+
+
+/**
+ * One identity with its settings and its tokens. Any number of threads may use one client at the same time.
+ */
+typedef struct pgaad_client pgaad_client;
+
+/**
+ * How a call ended. 0 is success; a number that a program does not know is a failure.
+ */
+typedef int32_t pgaad_status;
+
+/**
+ * Finds a function of libpq by name. NULL: not found.
+ */
+typedef void *(*pgaad_symbol_fn)(const char *symbol, void *userdata);
+
+/**
+ * Success.
+ */
+#define PGAAD_OK 0
+
+/**
+ * NULL where a pointer is required, or text that is not UTF-8.
+ */
+#define PGAAD_INVALID_ARGUMENT 1
+
+/**
+ * A setting is missing, malformed or contradicts another one.
+ */
+#define PGAAD_CONFIG 2
+
+/**
+ * A token was asked for, but auth=off.
+ */
+#define PGAAD_DISABLED 3
+
+/**
+ * No credential source is here.
+ */
+#define PGAAD_UNAVAILABLE 4
+
+/**
+ * Entra answered, and said no (AADSTS...): retrying will not help.
+ */
+#define PGAAD_DENIED 5
+
+/**
+ * Told to come back later; the message says when.
+ */
+#define PGAAD_THROTTLED 6
+
+/**
+ * DNS, TCP or TLS to the token service, or its 5xx, all tries used.
+ */
+#define PGAAD_NETWORK 7
+
+/**
+ * The deadline passed.
+ */
+#define PGAAD_TIMEOUT 8
+
+/**
+ * An answer that is no token answer.
+ */
+#define PGAAD_PROTOCOL 9
+
+/**
+ * The token would have gone out without TLS or to a stranger: refused.
+ */
+#define PGAAD_INSECURE 10
+
+/**
+ * libpq could not be found in this process or loaded.
+ */
+#define PGAAD_LIBPQ 11
+
+/**
+ * A bug in pgaad, caught at the boundary.
+ */
+#define PGAAD_INTERNAL 12
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The library's version, "1.2.3". Static. To compare with PGAAD_VERSION, which is the header's.
+ */
+const char *pgaad_version(void);
+
+/**
+ * The library's version as one number: 10203 is 1.2.3.
+ */
+int pgaad_version_number(void);
+
+/**
+ * The name of a status, such as "PGAAD_DENIED". Static, never NULL; a number that is no status has the name
+ * "PGAAD_UNKNOWN".
+ */
+const char *pgaad_status_name(pgaad_status status);
+
+/**
+ * Gives back a string that one of these functions handed out through a char **: wipes it, then frees it. NULL is
+ * fine. Not free(3), which would leave a token in memory.
+ */
+void pgaad_free(void *string);
+
+/**
+ * Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
+ * fetches.
+ *
+ * token: out, to be given back with pgaad_free. errmsg: out, may be NULL, to be given back with pgaad_free.
+ * Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED, PGAAD_UNAVAILABLE, PGAAD_DENIED,
+ * PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is none. Needs no libpq.
+ */
+pgaad_status pgaad_get_token(char **token,
+                             char **errmsg);
+
+/**
+ * Writes a conninfo string for libpq: the caller's options, and, where Entra is on for this server, a token as
+ * password and what keeps it safe (verified TLS, no other host than the one that was judged).
+ *
+ * conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
+ * know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Needs no libpq.
+ * PGAAD_CONFIG: the string cannot be read, or an option contradicts a token. PGAAD_INSECURE: the token may not go
+ * there. Else as pgaad_get_token.
+ */
+pgaad_status pgaad_connstring(const char *conninfo,
+                              char **connstring,
+                              char **errmsg);
+
+/**
+ * PQconnectdb, signed in with Entra where it is on for this server.
+ *
+ * Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
+ * any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
+ * releases everything. conninfo NULL or "" is the environment alone.
+ */
+struct pg_conn *pgaad_connectdb(const char *conninfo);
+
+/**
+ * PQconnectdbParams, signed in with Entra where it is on for this server. The arrays are read as libpq reads them:
+ * up to a NULL keyword, the last of equal keywords counts, an empty value is none, and with expand_dbname a
+ * connection string in the first dbname is expanded.
+ */
+struct pg_conn *pgaad_connectdb_params(const char *const *keywords,
+                                       const char *const *values,
+                                       int expand_dbname);
+
+/**
+ * Makes a client of its own settings. They have the grammar of a conninfo string: "tenant_id=... client_id=...
+ * client_secret_file=/run/secrets/db". What they leave out comes from the environment; NULL or "" is the
+ * environment alone. Sends nothing yet.
+ *
+ * client: out, to be given back with pgaad_client_free. PGAAD_CONFIG names the setting that is unknown, missing,
+ * malformed or contradicts another one; PGAAD_INVALID_ARGUMENT: not UTF-8.
+ */
+pgaad_status pgaad_client_new(const char *settings,
+                              pgaad_client **client,
+                              char **errmsg);
+
+/**
+ * The client behind the functions that take none, made from the environment at first use. It belongs to the
+ * library: freeing it does nothing. A first use that fails is not remembered: set the environment right and call
+ * again.
+ */
+pgaad_status pgaad_client_default(pgaad_client **client,
+                                  char **errmsg);
+
+/**
+ * Gives a client back. NULL is fine. Calls that still run on it finish; none may start after this. Strings and
+ * connections taken from it stay valid.
+ */
+void pgaad_client_free(pgaad_client *client);
+
+/**
+ * pgaad_get_token for a client.
+ *
+ * timeout_ms: how long this call may wait, in milliseconds; negative: the client's setting; 0: a token that is here
+ * already, else PGAAD_TIMEOUT. A caller who gives up leaves the fetch running for others. expires_on: out, may be
+ * NULL: until when the token is good, in Unix seconds (UTC).
+ */
+pgaad_status pgaad_client_get_token(pgaad_client *client,
+                                    int timeout_ms,
+                                    char **token,
+                                    int64_t *expires_on,
+                                    char **errmsg);
+
+/**
+ * pgaad_connstring for a client.
+ */
+pgaad_status pgaad_client_connstring(pgaad_client *client,
+                                     const char *conninfo,
+                                     char **connstring,
+                                     char **errmsg);
+
+/**
+ * pgaad_connectdb for a client.
+ */
+struct pg_conn *pgaad_client_connectdb(pgaad_client *client, const char *conninfo);
+
+/**
+ * pgaad_connectdb_params for a client.
+ */
+struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
+                                              const char *const *keywords,
+                                              const char *const *values,
+                                              int expand_dbname);
+
+/**
+ * Drops the client's tokens, so that the next call fetches one. The default client also reads its environment anew;
+ * where that is not right, the error says so now and at each use.
+ */
+pgaad_status pgaad_client_invalidate(pgaad_client *client,
+                                     char **errmsg);
+
+/**
+ * Why a connection that one of these functions returned is BAD: a status of ours, or PGAAD_OK where the failure is
+ * libpq's or the server's, where there is none, and for connections of others.
+ */
+pgaad_status pgaad_connection_status(struct pg_conn *conn);
+
+/**
+ * For programs with a static, private or second libpq: names the one whose PGconn they use. To be called before the
+ * first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns.
+ */
+pgaad_status pgaad_use_libpq(pgaad_symbol_fn resolve,
+                             void *userdata,
+                             char **errmsg);
+
+/**
+ * Which libpq is in use, or would be at the next connect; or why there is none (PGAAD_LIBPQ).
+ *
+ * version: out, as PQlibVersion (150018). path: out, the file that it is in, to be given back with pgaad_free.
+ */
+pgaad_status pgaad_libpq(int *version,
+                         char **path,
+                         char **errmsg);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* PGAAD_H */

@@ -1,0 +1,462 @@
+//! A real PostgreSQL of its own, over TLS, that asks us about each token.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::Emulator;
+use crate::checker::{Bind, Checker};
+use crate::dir::PrivateDir;
+use crate::entra::APPS;
+use crate::ldap::{self, BindGate, PREFIX, SUFFIX};
+use crate::net::Server;
+use crate::os;
+use crate::sync::{Gate, PATIENCE, Watched, lock};
+use crate::tls::Authority;
+
+/// A role with an ordinary password.
+pub const LAPTOP_ROLE: &str = "laptop";
+/// Its password.
+pub const LAPTOP_PASSWORD: &str = "it's a \\ secret";
+
+/// The names in the server's certificate.
+const NAMES: [&str; 10] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "db.pgaad.test",
+    "pgaad-test.postgres.database.azure.com",
+    "*.postgres.database.azure.com",
+    "*.postgres.database.usgovcloudapi.net",
+    "*.postgres.database.chinacloudapi.cn",
+    "pgaad.postgres.cosmos.azure.com",
+    "pgbouncer.example.com",
+];
+
+/// The settings of a server that lives for one test.
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+ssl = on
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+wal_level = minimal
+max_wal_senders = 0
+max_connections = 200
+shared_buffers = 16MB
+autovacuum = off
+log_connections = on
+log_disconnections = on
+";
+
+/// A running server. Everything of it is gone after drop, and also when this process is killed.
+pub struct Postgres {
+    dir: PrivateDir,
+    ca_file: PathBuf,
+    bin: PathBuf,
+    account: Option<Account>,
+    port: u16,
+    checker: Arc<Checker>,
+    gate: BindGate,
+    ldap: Option<Server>,
+    postmaster: Option<Postmaster>,
+}
+
+impl Postgres {
+    /// Starts one that trusts the tokens of this emulator.
+    ///
+    /// # Panics
+    /// If it does not start; with the server's log.
+    pub fn start(emulator: &Emulator) -> Self {
+        Self::try_start(emulator).unwrap_or_else(|error| panic!("cannot start PostgreSQL: {error}"))
+    }
+
+    /// Starts one, or says why it does not start.
+    pub fn try_start(emulator: &Emulator) -> io::Result<Self> {
+        let bin = find_bin()?;
+        let account = if os::is_root() { Some(Account::find("postgres")?) } else { None };
+        let dir = PrivateDir::new("pgaad-postgres-", 0o711)?;
+        let authority = Authority::new("pgaad database CA")?;
+        let ca_file = dir.write("ca.pem", authority.pem())?;
+        let checker = Arc::new(Checker::new(Arc::clone(emulator.entra().state())));
+        let gate = BindGate::default();
+        let ldap = ldap::start(Arc::clone(&checker), Arc::clone(&gate))?;
+        let mut server =
+            Self { dir, ca_file, bin, account, port: 0, checker, gate, ldap: Some(ldap), postmaster: None };
+        server.initdb(&authority)?;
+        server.launch()?;
+        server.create_roles()?;
+        emulator.register(&server.checker);
+        Ok(server)
+    }
+
+    /// The port, on 127.0.0.1 and in the socket's name.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of the Unix socket.
+    pub fn socket_dir(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    /// The authority that signed the server's certificate; it is not that of the token service.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// The operating system's user that the server runs as, for `requirepeer`.
+    pub fn owner(&self) -> String {
+        match &self.account {
+            Some(account) => account.name.clone(),
+            None => Account::current_name(),
+        }
+    }
+
+    /// The logins that the server asked about, in order.
+    pub fn binds(&self) -> Vec<Bind> {
+        self.checker.binds()
+    }
+
+    /// Blocks until the logins are as wanted; false if they are not within `patience`.
+    #[must_use]
+    pub fn wait_for_binds(&self, done: impl Fn(&[Bind]) -> bool, patience: Duration) -> bool {
+        self.checker.wait_until(done, patience)
+    }
+
+    /// Makes the server refuse all tokens that exist by now.
+    pub fn revoke_all(&self) {
+        self.checker.revoke_all();
+    }
+
+    /// Sets the audience that tokens must have; that of Azure Database for PostgreSQL at first.
+    pub fn set_audience(&self, audience: &str) {
+        self.checker.set_audience(audience);
+    }
+
+    /// Makes logins wait at a gate from now on; None for no gate.
+    pub fn hold_logins(&self, gate: Option<&Gate>) {
+        *lock(&self.gate) = gate.cloned();
+    }
+
+    /// Lets roles in without TLS, or not. In force when this returns.
+    pub fn allow_plaintext(&self, allow: bool) -> io::Result<()> {
+        self.write_hba(allow)?;
+        let postmaster = self.postmaster.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let before = self.reloads();
+        os::kill(postmaster.pid, libc::SIGHUP);
+        // The postmaster logs that it got the signal and reads pg_hba.conf before it accepts again.
+        if !postmaster.log.wait_until(PATIENCE, |log| reloads(&log.text) > before) {
+            return Err(io::Error::other(format!("the server did not reload\n{}", self.log())));
+        }
+        self.psql("select 1").map(drop)
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        self.postmaster.as_ref().map_or_else(String::new, |postmaster| postmaster.log.get().text.clone())
+    }
+
+    /// Blocks until the server's log is as wanted; false if it is not within `patience`.
+    #[must_use]
+    pub fn wait_for_log(&self, done: impl Fn(&str) -> bool, patience: Duration) -> bool {
+        self.postmaster.as_ref().is_some_and(|p| p.log.wait_until(patience, |log| done(&log.text)))
+    }
+
+    /// Runs SQL as superuser, and returns what it prints, unaligned.
+    pub fn psql(&self, sql: &str) -> io::Result<String> {
+        let mut psql = Command::new(self.bin.join("psql"));
+        clean(&mut psql)
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-f", "-", "-h"])
+            .arg(self.socket_dir())
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = psql.spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(sql.as_bytes())?;
+        }
+        let done = child.wait_with_output()?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        if done.status.success() { Ok(text(&done.stdout)) } else { Err(io::Error::other(text(&done.stderr))) }
+    }
+
+    /// The libpq variables that reach this server as a role, its password and `sslmode` aside.
+    pub fn env(&self, role: &str) -> Vec<(String, OsString)> {
+        [
+            ("PGHOST", "localhost".into()),
+            ("PGPORT", self.port.to_string().into()),
+            ("PGUSER", role.into()),
+            ("PGDATABASE", "postgres".into()),
+            ("PGSSLROOTCERT", self.ca_file.clone().into_os_string()),
+        ]
+        .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn initdb(&self, authority: &Authority) -> io::Result<()> {
+        for (path, mode) in [(self.data(), 0o700), (self.socket_dir(), 0o755)] {
+            fs::create_dir(&path)?;
+            fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            self.give(&path)?;
+        }
+        let mut initdb = self.command("initdb")?;
+        initdb.args([
+            "--no-sync",
+            "--no-instructions",
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-D",
+        ]);
+        let done = initdb.arg(self.data()).stdout(Stdio::null()).output()?;
+        if !done.status.success() {
+            return Err(io::Error::other(format!("initdb: {}", String::from_utf8_lossy(&done.stderr))));
+        }
+        let identity = authority.sign(&NAMES, false)?;
+        let sockets = self
+            .socket_dir()
+            .to_str()
+            .map(|path| path.replace('\'', "''"))
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        fs::OpenOptions::new()
+            .append(true)
+            .open(self.data().join("postgresql.conf"))?
+            .write_all(format!("{SETTINGS}unix_socket_directories = '{sockets}'\n").as_bytes())?;
+        self.put("server.crt", &identity.certificate_pem)?;
+        self.put("server.key", &identity.key_pem)?;
+        self.write_hba(false)
+    }
+
+    /// Starts the server on a free port. Between our look and its bind another may take it: then once more.
+    fn launch(&mut self) -> io::Result<()> {
+        let mut trouble = String::new();
+        for _ in 0..5 {
+            self.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            let mut command = self.command("postgres")?;
+            command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+            let postmaster = Postmaster::start(command)?;
+            let settled =
+                |log: &Log| log.ended || log.text.contains("database system is ready to accept connections");
+            if !postmaster.log.wait_until(PATIENCE, settled) {
+                return Err(io::Error::other(format!("not ready in time\n{}", postmaster.log.get().text)));
+            }
+            if !postmaster.log.get().ended {
+                self.postmaster = Some(postmaster);
+                return Ok(());
+            }
+            trouble = postmaster.log.get().text.clone();
+            if !trouble.contains("could not bind") {
+                break;
+            }
+        }
+        Err(io::Error::other(trouble))
+    }
+
+    fn create_roles(&self) -> io::Result<()> {
+        let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let mut sql = String::from("begin;\n");
+        for app in APPS {
+            sql.push_str(&format!("create role {} login;\n", quote(app.role)));
+        }
+        let password = LAPTOP_PASSWORD.replace('\'', "''");
+        sql.push_str(&format!("create role {} login password '{password}';\ncommit;\n", quote(LAPTOP_ROLE)));
+        self.psql(&sql).map(drop)
+    }
+
+    fn write_hba(&self, plaintext: bool) -> io::Result<()> {
+        let port = self.ldap.as_ref().map_or(0, Server::port);
+        let ldap = format!(
+            "ldap ldapserver=127.0.0.1 ldapport={port} ldapprefix=\"{PREFIX}\" ldapsuffix=\"{SUFFIX}\""
+        );
+        let (laptop, all) = (format!("all {LAPTOP_ROLE} 127.0.0.1/32"), "all all 127.0.0.1/32");
+        let mut hba = format!(
+            "local all postgres trust\nlocal all {LAPTOP_ROLE} scram-sha-256\nlocal all all {ldap}\n\
+             hostssl {laptop} scram-sha-256\nhostssl {all} {ldap}\n"
+        );
+        hba.push_str(&match plaintext {
+            true => format!("hostnossl {laptop} scram-sha-256\nhostnossl {all} {ldap}\n"),
+            false => format!("hostnossl {all} reject\n"),
+        });
+        self.put("pg_hba.conf", &hba)
+    }
+
+    /// Writes a file below the data directory, for the server's eyes only.
+    fn put(&self, name: &str, content: &str) -> io::Result<()> {
+        let path = self.data().join(name);
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        self.give(&path)
+    }
+
+    fn give(&self, path: &Path) -> io::Result<()> {
+        match &self.account {
+            Some(account) => chown(path, Some(account.uid), Some(account.gid)),
+            None => Ok(()),
+        }
+    }
+
+    /// One of the server's programs, as its user. Its input keeps our directory: see [`PrivateDir::keep`].
+    fn command(&self, program: &str) -> io::Result<Command> {
+        let mut command = Command::new(self.bin.join(program));
+        clean(&mut command).current_dir("/").stdin(self.dir.keep()?).process_group(0);
+        if let Some(account) = &self.account {
+            command.uid(account.uid).gid(account.gid);
+        }
+        os::die_with_us(&mut command, libc::SIGINT);
+        Ok(command)
+    }
+
+    fn reloads(&self) -> usize {
+        reloads(&self.log())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{:#?}\n{}", self.binds(), self.log()); // a test fails: this may tell why
+        }
+        self.ldap = None; // a login that waits for it would not hear the postmaster
+        self.postmaster = None;
+    }
+}
+
+fn reloads(log: &str) -> usize {
+    log.matches("received SIGHUP, reloading configuration files").count()
+}
+
+/// Takes away the variables that steer libpq, libldap and the server.
+fn clean(command: &mut Command) -> &mut Command {
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("LDAPNOINIT", "1")
+}
+
+/// The programs of the newest version that is installed.
+fn find_bin() -> io::Result<PathBuf> {
+    let root = Path::new("/usr/lib/postgresql");
+    let missing =
+        || io::Error::other("no PostgreSQL server in /usr/lib/postgresql: apt-get install postgresql");
+    fs::read_dir(root)
+        .map_err(|_| missing())?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|version| root.join(format!("{version}/bin/postgres")).exists())
+        .max()
+        .map(|version| root.join(format!("{version}/bin")))
+        .ok_or_else(missing)
+}
+
+/// A line of /etc/passwd.
+struct Account {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    fn find(name: &str) -> io::Result<Self> {
+        Self::all()?.find(|account| account.name == name).ok_or_else(|| {
+            io::Error::other(format!("PostgreSQL does not run as root, and there is no user {name}"))
+        })
+    }
+
+    fn current_name() -> String {
+        let uid = fs::metadata("/proc/self").map(|me| std::os::unix::fs::MetadataExt::uid(&me)).ok();
+        let found = Self::all().ok().and_then(|mut all| all.find(|account| Some(account.uid) == uid));
+        found.map_or_else(String::new, |account| account.name)
+    }
+
+    fn all() -> io::Result<impl Iterator<Item = Self>> {
+        let parse = |line: String| {
+            let [name, _, uid, gid, ..] = line.split(':').collect::<Vec<_>>()[..] else { return None };
+            Some(Self { name: name.to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+        };
+        Ok(BufReader::new(fs::File::open("/etc/passwd")?).lines().map_while(Result::ok).filter_map(parse))
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    text: String,
+    /// The server has ended, with all its children.
+    ended: bool,
+}
+
+/// The server's first process. Dropping it shuts the server down.
+struct Postmaster {
+    pid: u32,
+    log: Arc<Watched<Log>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Postmaster {
+    /// Starts it from a thread that lives as long as it does: the kernel ends it when that thread ends.
+    fn start(mut command: Command) -> io::Result<Self> {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let log = Arc::new(Watched::new(Log::default()));
+        let (tell, told) = std::sync::mpsc::channel();
+        let writing = Arc::clone(&log);
+        let keeper = thread::Builder::new().name("postmaster".to_owned()).spawn(move || {
+            let spawned = command.spawn();
+            drop(command); // its copy of the descriptor that keeps the directory
+            match spawned {
+                Ok(mut child) => {
+                    let errors = child.stderr.take();
+                    let _ = tell.send(Ok(child.id()));
+                    for line in errors.into_iter().flat_map(|errors| BufReader::new(errors).split(b'\n')) {
+                        let Ok(line) = line else { break };
+                        let line = String::from_utf8_lossy(&line).into_owned() + "\n";
+                        writing.change(|log| log.text.push_str(&line));
+                    }
+                    os::wait_without_reaping(child.id());
+                    // Whoever sends a signal looks at `ended` under the same lock, so the id is still the child's.
+                    writing.change(|log| {
+                        log.ended = true;
+                        let _ = child.wait();
+                    });
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })?;
+        let pid = told.recv().map_err(io::Error::other)??;
+        Ok(Self { pid, log, keeper: Some(keeper) })
+    }
+
+    fn signal(&self, signal: i32) {
+        let log = self.log.get();
+        if !log.ended {
+            os::kill(self.pid, signal);
+        }
+    }
+}
+
+impl Drop for Postmaster {
+    fn drop(&mut self) {
+        // Fast shutdown; if that takes too long the immediate one; then the kernel's.
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGKILL] {
+            self.signal(signal);
+            if self.log.wait_until(Duration::from_secs(10), |log| log.ended) {
+                break;
+            }
+        }
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
+    }
+}
