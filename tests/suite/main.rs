@@ -1,0 +1,4 @@
+//! Every promise made so far, checked from outside: C programs, a strict token service, a real PostgreSQL.
+
+mod harness;
+mod token;
