@@ -94,6 +94,11 @@ impl Slot {
     /// The token, fetched if need be; the caller waits for that until `deadline`.
     pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Token>, Error> {
         let living = self.living();
+        if let Some(held) = &living
+            && os::since_boot() < held.refresh_at
+        {
+            return Ok(held.token.clone());
+        }
         let has_time = deadline > Instant::now();
         let flight = match self.state.with(|state| self.turn(state, has_time)) {
             Turn::Have(token) => return Ok(token),

@@ -101,7 +101,9 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<AccessToken, Error> {
         credential::choose(&self.settings)?;
-        let deadline = Instant::now() + timeout.unwrap_or(self.settings.timeout);
+        let now = Instant::now();
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        let deadline = deadline.unwrap_or(now + self.settings.timeout);
         self.slot(purpose).get(deadline).map(AccessToken)
     }
 

@@ -245,9 +245,13 @@ fn effective(
         };
         effective.set(keyword, value, source);
     }
-    let password =
-        resolved.password.map(|password| password.to_vec()).or_else(|| files.password_for(&effective));
-    effective.set("password", password.unwrap_or_default(), Source::Given);
+    let password = match resolved.password {
+        Some(password) => password.to_vec(),
+        // libpq showed what it would send to the first host; the passfile may know the others.
+        None if effective.hosts().len() > 1 => files.password_for(&effective).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    effective.set("password", password, Source::Given);
     Ok(effective)
 }
 

@@ -283,7 +283,7 @@ impl<'a> Judge<'a> {
         } else {
             PathBuf::from(OsStr::from_bytes(given))
         };
-        let own_roots = roots.is_file() && !bundle::is_bundle(&roots);
+        let own_roots = || roots.is_file() && !bundle::is_bundle(&roots);
         let sslmode = match self.effective.value("sslmode") {
             b"disable" => {
                 return Err(Error::new(
@@ -292,7 +292,7 @@ impl<'a> Judge<'a> {
                      name the host in allow_plaintext (PGAAD_ALLOW_PLAINTEXT).",
                 ));
             }
-            kept @ (b"require" | b"verify-ca") if own_roots => kept,
+            kept @ (b"require" | b"verify-ca") if own_roots() => kept,
             b"" | b"allow" | b"prefer" | b"require" | b"verify-ca" | b"verify-full" => b"verify-full",
             _ => return Err(config("sslmode (PGSSLMODE) has a value that libpq does not know.")),
         };

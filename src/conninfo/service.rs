@@ -25,7 +25,7 @@ pub(crate) fn load(
     };
     for file in locate(given, env, home, version) {
         let mut opened = File::open(&file).map_err(|error| {
-            config(format!("the service file {} cannot be read: {error}", file.display()))
+            config(format!("The service file {} cannot be read: {error}.", file.display()))
         })?;
         let mut contents = Vec::new();
         // What cannot be read ends the file, as it does for libpq: a directory is an empty file.

@@ -55,12 +55,14 @@ pub(super) fn config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
     let built_in = verifier(store, &provider).map_err(|error| internal(&error))?;
     let system = roots.system.clone();
     let verifier = Verifier { built_in, system, provider: provider.clone() };
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| internal(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
+    // One connection fetches one token.
+    config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }
 

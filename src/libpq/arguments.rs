@@ -45,7 +45,7 @@ impl<'a> Arguments<'a> {
     pub(crate) fn push(&mut self, keyword: &[u8], value: &[u8]) -> Result<(), Error> {
         let name = || String::from_utf8_lossy(keyword);
         if keyword.contains(&0) || value.contains(&0) {
-            let message = format!("the connection option \"{}\" holds a NUL byte", name());
+            let message = format!("The connection option \"{}\" holds a NUL byte.", name());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         for (text, list) in [(keyword, &mut self.keywords), (value, &mut self.values)] {

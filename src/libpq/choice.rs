@@ -41,7 +41,7 @@ pub(crate) fn settled() -> Option<&'static Libpq> {
 }
 
 fn nothing_found() -> Error {
-    Error::new(ErrorKind::Internal, "no libpq was loaded, and no failure reported")
+    Error::new(ErrorKind::Internal, "No libpq was loaded, and no failure reported.")
 }
 
 /// Names the libpq, before the first connect; a second call before it replaces the first.
@@ -107,7 +107,7 @@ impl Choice {
             State::Settled(libpq) => Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "the libpq in {} is in use since the first connect: call pgaad_use_libpq before it",
+                    "The libpq in {} is in use since the first connect: call pgaad_use_libpq before it.",
                     libpq.path()
                 ),
             )),

@@ -95,7 +95,7 @@ pub(super) fn named(resolve: &dyn Fn(&CStr) -> *mut c_void) -> Result<&'static L
     let address = resolve(TELLTALE).addr();
     if address == 0 {
         let message =
-            "the libpq named with pgaad_use_libpq has no function PQlibVersion: its resolver gave NULL";
+            "The libpq named with pgaad_use_libpq has no function PQlibVersion: its resolver gave NULL.";
         return Err(Error::new(ErrorKind::Libpq, message));
     }
     let objects = in_resolver(elf::objects);
@@ -186,8 +186,8 @@ fn load(wanted: Option<&str>) -> Result<&'static Libpq, Error> {
     let name = wanted.unwrap_or("libpq.so.5");
     let handle = Handle::open(name, libc::RTLD_NOW | libc::RTLD_LOCAL).map_err(|why| {
         let what = match wanted {
-            Some(_) => format!("the libpq that {VARIABLE} names could not be loaded: {why}"),
-            None => format!("no libpq is loaded in this process, and it could not be loaded: {why}"),
+            Some(_) => format!("The libpq that {VARIABLE} names could not be loaded: {why}"),
+            None => format!("No libpq is loaded in this process, and it could not be loaded: {why}"),
         };
         fail(format!(
             "{what}. Install libpq (libpq5 in Debian), or set {VARIABLE} to the path of its libpq.so.5."
@@ -197,7 +197,7 @@ fn load(wanted: Option<&str>) -> Result<&'static Libpq, Error> {
     let objects = elf::objects();
     match objects.iter().find(|object| object.contains(address)) {
         Some(object) => Candidate { object, handle, linked: false }.take(),
-        None => Err(fail(format!("{name} is no libpq: it has no function PQlibVersion"))),
+        None => Err(fail(format!("{name} is no libpq: it has no function PQlibVersion."))),
     }
 }
 

@@ -101,7 +101,7 @@ impl Libpq {
             Ok(pq) => pq,
             Err(missing) => {
                 return refuse(format!(
-                    "the libpq in {path} has no function {missing}: pgaad needs {OLDEST} or later, whole"
+                    "The libpq in {path} has no function {missing}: pgaad needs {OLDEST} or later, whole."
                 ));
             }
         };
@@ -110,11 +110,13 @@ impl Libpq {
         if version < OLDEST * 10_000 {
             let (major, minor) = (version / 10_000, version % 10_000);
             return refuse(format!(
-                "the libpq in {path} is version {major}.{minor}: pgaad needs {OLDEST} or later"
+                "The libpq in {path} is version {major}.{minor}: pgaad needs {OLDEST} or later."
             ));
         }
         if threadsafe == 0 {
-            return refuse(format!("the libpq in {path} was built without thread safety, which pgaad needs"));
+            return refuse(format!(
+                "The libpq in {path} was built without thread safety, which pgaad needs."
+            ));
         }
         let mut libpq = Self { pq, version, path, keywords: Vec::new() };
         libpq.keywords = libpq.known_keywords()?;
@@ -124,7 +126,7 @@ impl Libpq {
     /// An empty conninfo names all options and reads no environment or file, as `PQconndefaults` would.
     fn known_keywords(&self) -> Result<Vec<String>, Error> {
         let Ok(list) = self.parse_list(c"") else {
-            let why = format!("the libpq in {} does not say which connection options it knows", self.path);
+            let why = format!("The libpq in {} does not say which connection options it knows.", self.path);
             return Err(Error::new(ErrorKind::Libpq, why));
         };
         // SAFETY: the keywords are static strings of libpq's.
