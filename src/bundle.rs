@@ -16,10 +16,9 @@ pub(crate) fn find() -> Option<PathBuf> {
     PLACES.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-/// Whether a path leads to a distribution's bundle, by whatever name.
-pub(crate) fn is_bundle(path: &Path) -> bool {
-    let real = path.canonicalize();
-    PLACES.iter().any(|place| {
-        Path::new(place) == path || real.as_ref().ok() == Path::new(place).canonicalize().ok().as_ref()
-    })
+/// Whether a path is a file of roots that somebody chose: not a distribution's bundle, by whatever name.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let Ok(real) = path.canonicalize() else { return false };
+    real.is_file()
+        && !PLACES.iter().any(|place| Path::new(place).canonicalize().is_ok_and(|bundle| bundle == real))
 }

@@ -280,6 +280,7 @@ impl<'a> Files<'a> {
         let user_roots = self.home.as_ref().map(|home| home.join(".postgresql/root.crt"));
         Surroundings {
             bundle: bundle::find(),
+            is_own_bundle: bundle::is_own,
             user_roots: user_roots.filter(|path| path.is_file()),
             knows,
             knows_system_roots: version >= 160_000,

@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::bundle;
 use crate::client::Purpose;
 use crate::conninfo::{Effective, Host, Options, Source};
 use crate::error::{Error, ErrorKind};
@@ -17,6 +16,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) bundle: Option<PathBuf>,
     /// `~/.postgresql/root.crt`, where it is there.
     pub(crate) user_roots: Option<PathBuf>,
+    /// Whether a path is a file of roots that somebody chose, not a distribution's bundle.
+    pub(crate) is_own_bundle: fn(&Path) -> bool,
     /// Whether the libpq at hand knows a keyword.
     pub(crate) knows: &'a dyn Fn(&str) -> bool,
     /// Whether it knows `sslrootcert=system`.
@@ -283,7 +284,7 @@ impl<'a> Judge<'a> {
         } else {
             PathBuf::from(OsStr::from_bytes(given))
         };
-        let own_roots = || roots.is_file() && !bundle::is_bundle(&roots);
+        let own_roots = || (around.is_own_bundle)(&roots);
         let sslmode = match self.effective.value("sslmode") {
             b"disable" => {
                 return Err(Error::new(

@@ -44,16 +44,21 @@ pub(crate) fn fetch(settings: &Settings, scope: &str, deadline: Instant) -> Resu
 
 /// The credential that the settings ask for. Sends nothing.
 pub(crate) fn choose(settings: &Settings) -> Result<&Identity, Error> {
-    match settings.auth {
-        Auth::Off => Err(Error::new(
+    if settings.auth == Auth::Off {
+        return Err(Error::new(
             ErrorKind::Disabled,
             "A token was asked for, but auth=off. Set auth (PGAAD_AUTH) to auto or to a credential.",
-        )),
+        ));
+    }
+    if let Some(trouble) = &settings.trouble {
+        return Err(trouble.clone());
+    }
+    match settings.auth {
         Auth::ClientSecret => settings.identity.as_ref().ok_or_else(|| nothing_here(settings)),
         Auth::Auto if settings.is_deliberate() => {
             settings.identity.as_ref().ok_or_else(|| nothing_here(settings))
         }
-        Auth::Auto | Auth::Chain => chain(settings),
+        Auth::Auto | Auth::Chain | Auth::Off => chain(settings),
     }
 }
 

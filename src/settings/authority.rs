@@ -73,11 +73,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn from_settings(
-        proxy: Option<Value>,
-        no_proxy: Option<Value>,
-    ) -> Result<Option<Self>, Error> {
-        let Some(value) = proxy else { return Ok(None) };
+    pub(crate) fn parse(value: Value, no_proxy: Option<Value>) -> Result<Self, Error> {
         let text = value.as_str().trim();
         let url = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
         let known_scheme =
@@ -90,7 +86,7 @@ impl Proxy {
         let list = no_proxy.as_ref().map_or("", Value::as_str);
         let exceptions =
             list.split([',', ' ']).filter(|entry| !entry.is_empty()).map(str::to_string).collect();
-        Ok(Some(Self { url: Secret::new(url), name: value.name, exceptions }))
+        Ok(Self { url: Secret::new(url), name: value.name, exceptions })
     }
 
     /// The proxy's URL, which may hold a password; None where `host` is reached without it.
@@ -157,9 +153,7 @@ mod tests {
     #[test]
     fn the_proxy_is_left_out_for_near_and_excepted_hosts() {
         let proxy =
-            Proxy::from_settings(Some(value("proxy:3128")), Some(value("example.com, .corp,*.net,10.0.0.1")))
-                .unwrap()
-                .unwrap();
+            Proxy::parse(value("proxy:3128"), Some(value("example.com, .corp,*.net,10.0.0.1"))).unwrap();
         for host in [
             "localhost",
             "127.0.0.1",
@@ -178,8 +172,8 @@ mod tests {
         for host in ["login.microsoftonline.com", "notexample.com", "10.0.0.2"] {
             assert_eq!(proxy.url_for(host).unwrap().reveal(), "http://proxy:3128", "{host}");
         }
-        assert!(Proxy::from_settings(Some(value("socks5://p:1")), None).is_err());
-        let hidden = Proxy::from_settings(Some(value("gopher://u:hunter2@p")), None).unwrap_err();
+        assert!(Proxy::parse(value("socks5://p:1"), None).is_err());
+        let hidden = Proxy::parse(value("gopher://u:hunter2@p"), None).unwrap_err();
         assert!(!hidden.message().contains("hunter2"));
     }
 }

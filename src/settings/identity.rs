@@ -28,11 +28,11 @@ pub(crate) enum Proof {
 }
 
 /// What the settings say of an identity.
-pub(super) struct Reading {
-    pub(super) auth: Auth,
-    pub(super) identity: Option<Identity>,
+pub(super) enum Reading {
+    Nothing,
+    Identity(Identity),
     /// What an incomplete set of `AZURE_*` variables lacks: nothing to stop for, but worth listing.
-    pub(super) incomplete: Option<String>,
+    Incomplete(String),
 }
 
 const PROOFS: [&str; 4] =
@@ -96,22 +96,32 @@ impl Member {
     }
 }
 
-/// Reads `auth` and the identity.
-pub(super) fn read(sources: &Sources<'_>) -> Result<Reading, Error> {
+/// Reads `auth` and the identity. What is wrong with variables that other programs share is left for the time when
+/// a token is wanted.
+pub(super) fn read(sources: &Sources<'_>) -> Result<(Auth, Reading), Error> {
     let mut members = Vec::new();
     for family in Family::ALL {
         members.push(Member::read(sources, family)?);
     }
     let auth = auth(sources, members[0].supplies())?;
-    let none = Reading { auth, identity: None, incomplete: None };
-    let Some(position) = members.iter().position(Member::supplies).filter(|_| auth != Auth::Off) else {
-        return match auth {
-            Auth::ClientSecret => {
-                Err(missing("auth=client_secret", &["tenant_id", "client_id", "client_secret"]))
-            }
-            _ => Ok(none),
-        };
+    let supplier = members.iter().position(Member::supplies);
+    let reading = match (auth, supplier) {
+        (Auth::Off, _) => Reading::Nothing,
+        (Auth::ClientSecret, None) => {
+            return Err(missing("auth=client_secret", &["tenant_id", "client_id", "client_secret"]));
+        }
+        (_, None) => Reading::Nothing,
+        (Auth::ClientSecret, Some(position)) => resolve(&members, position, auth)?,
+        (_, Some(position)) => {
+            let family = members[position].family;
+            sources.unless_shared(family, resolve(&members, position, auth), || Reading::Nothing)?
+        }
     };
+    Ok((auth, reading))
+}
+
+/// The identity that the family at `position` supplies.
+fn resolve(members: &[Member], position: usize, auth: Auth) -> Result<Reading, Error> {
     let supplier = &members[position];
     supplier.check()?;
     if let Some(managed) = supplier.object_id.as_ref().or(supplier.resource_id.as_ref()) {
@@ -141,13 +151,13 @@ pub(super) fn read(sources: &Sources<'_>) -> Result<Reading, Error> {
         let error = missing(set.map_or("The identity", |value| &value.name), &keys);
         return match supplier.family {
             Family::Azure if auth != Auth::ClientSecret => {
-                Ok(Reading { incomplete: Some(error.message().to_string()), ..none })
+                Ok(Reading::Incomplete(error.message().to_string()))
             }
             _ => Err(error),
         };
     }
     let (Some(tenant), Some(client_id), Some((key, proof))) = (tenant, client_id, proof) else {
-        return Ok(none);
+        return Ok(Reading::Nothing);
     };
     let proof = match key {
         "client_secret" => Proof::Secret(proof.clone()),
@@ -160,7 +170,7 @@ pub(super) fn read(sources: &Sources<'_>) -> Result<Reading, Error> {
         client_id: check_guid(client_id)?,
         proof,
     };
-    Ok(Reading { identity: Some(identity), ..none })
+    Ok(Reading::Identity(identity))
 }
 
 /// The client id and the proof of the first family, with what the later ones may fill in for it.

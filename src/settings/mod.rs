@@ -6,6 +6,7 @@ mod identity;
 mod keys;
 mod patterns;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ pub(crate) struct Settings {
     pub(crate) identity: Option<Identity>,
     /// What an incomplete set of `AZURE_*` variables lacks to be an identity.
     pub(crate) incomplete: Option<String>,
+    /// What is wrong with a variable that other programs share (`AZURE_*`, `HTTPS_PROXY`): it must not stop
+    /// connections that need no token, so it counts when one is wanted.
+    pub(crate) trouble: Option<Error>,
     /// `AZURE_TOKEN_CREDENTIALS`, which narrows the chain.
     pub(crate) chain_filter: Option<String>,
     pub(crate) authority: Authority,
@@ -97,6 +101,7 @@ fn not_yet(what: &str) -> Error {
 struct Sources<'a> {
     given: conninfo::Options,
     env: Environment<'a>,
+    trouble: RefCell<Option<Error>>,
 }
 
 impl Sources<'_> {
@@ -124,6 +129,23 @@ impl Sources<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The result, or, where it is an error in a variable that other programs share, something else and the error
+    /// kept for later.
+    fn unless_shared<T>(
+        &self,
+        family: Family,
+        result: Result<T, Error>,
+        otherwise: impl FnOnce() -> T,
+    ) -> Result<T, Error> {
+        result.or_else(|error| match family {
+            Family::Azure => {
+                self.trouble.borrow_mut().get_or_insert(error);
+                Ok(otherwise())
+            }
+            _ => Err(error),
+        })
     }
 
     /// A value out of a fixed set; the first is the default.
@@ -166,7 +188,7 @@ impl Settings {
         }
         let trust = given.get("trust_environment").is_some_and(|value| value == b"on");
         let env = if trust { env.trusted() } else { env };
-        let sources = Sources { given, env };
+        let sources = Sources { given, env, trouble: RefCell::default() };
 
         let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
         let log = sources.one_of("log", &Level::ALL)?;
@@ -178,12 +200,18 @@ impl Settings {
         check_imds_host(&sources)?;
         let server_hosts = sources.patterns("server_hosts")?;
         let allow_plaintext = sources.patterns("allow_plaintext")?;
-        let proxy = Proxy::from_settings(sources.get("proxy")?, sources.get("no_proxy")?)?;
-        let identity::Reading { auth, identity, incomplete } = identity::read(&sources)?;
+        let proxy = proxy(&sources)?;
+        let (auth, reading) = identity::read(&sources)?;
+        let (identity, incomplete) = match reading {
+            identity::Reading::Nothing => (None, None),
+            identity::Reading::Identity(identity) => (Some(identity), None),
+            identity::Reading::Incomplete(lacks) => (None, Some(lacks)),
+        };
         Ok(Self {
             auth,
             identity,
             incomplete,
+            trouble: sources.trouble.take(),
             chain_filter: env.text("AZURE_TOKEN_CREDENTIALS")?,
             authority,
             cloud,
@@ -221,7 +249,11 @@ fn cloud_and_authority(sources: &Sources<'_>) -> Result<(Cloud, Authority, bool)
         let cloud = cloud.unwrap_or(Cloud::Public);
         return Ok((cloud, Authority::of_cloud(cloud), fixed));
     };
-    let authority = Authority::parse(&host)?;
+    let parsed = Authority::parse(&host).map(Some);
+    let Some(authority) = sources.unless_shared(host.family, parsed, || None)? else {
+        let cloud = cloud.unwrap_or(Cloud::Public);
+        return Ok((cloud, Authority::of_cloud(cloud), true));
+    };
     let known = Cloud::of_authority_host(authority.host());
     match (cloud, known, named) {
         (Some(set), Some(known), Some(named)) if set != known => Err(config(format!(
@@ -233,6 +265,12 @@ fn cloud_and_authority(sources: &Sources<'_>) -> Result<(Cloud, Authority, bool)
         ))),
         _ => Ok((cloud.or(known).unwrap_or(Cloud::Public), authority, true)),
     }
+}
+
+fn proxy(sources: &Sources<'_>) -> Result<Option<Proxy>, Error> {
+    let Some(value) = sources.get("proxy")? else { return Ok(None) };
+    let family = value.family;
+    sources.unless_shared(family, Proxy::parse(value, sources.get("no_proxy")?).map(Some), || None)
 }
 
 fn scope(sources: &Sources<'_>) -> Result<Option<String>, Error> {
@@ -274,6 +312,10 @@ fn check_cache(sources: &Sources<'_>) -> Result<(), Error> {
 
 fn check_imds_host(sources: &Sources<'_>) -> Result<(), Error> {
     let Some(value) = sources.get("imds_host")? else { return Ok(()) };
+    sources.unless_shared(value.family, imds_host(&value), || ())
+}
+
+fn imds_host(value: &Value) -> Result<(), Error> {
     let host = value.as_str().strip_prefix("http://").or(value.as_str().strip_prefix("https://"));
     match host.map(|host| host.trim_end_matches('/')) {
         Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => Ok(()),

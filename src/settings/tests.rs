@@ -161,7 +161,6 @@ fn malformed_values_are_refused_by_name() {
 
 #[test]
 fn what_a_later_version_brings_says_so() {
-    let azure = |key, value| vec![("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", A), (key, value)];
     for (settings, variables) in [
         ("auth=managed_identity", vec![]),
         ("auth=client_certificate", vec![]),
@@ -177,10 +176,27 @@ fn what_a_later_version_brings_says_so() {
         ("object_id=o", vec![]),
         ("resource_id=/subscriptions/x", vec![]),
         ("", vec![("PGAAD_CLIENT_ID", A)]),
-        ("", azure("AZURE_CLIENT_CERTIFICATE_PATH", "/c.pem")),
-        ("", azure("AZURE_FEDERATED_TOKEN_FILE", "/t")),
     ] {
         assert!(refused(settings, &variables).contains("later version"), "{}", refused(settings, &variables));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_shared_variables_waits_until_a_token_is_wanted() {
+    for (key, value, part) in [
+        ("AZURE_CLIENT_CERTIFICATE_PATH", "/c.pem", "later version"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "/t", "later version"),
+        ("AZURE_CLIENT_SECRET", "s", "AZURE_TENANT_ID"),
+        ("AZURE_AUTHORITY_HOST", "http://x", "AZURE_AUTHORITY_HOST"),
+        ("HTTPS_PROXY", "socks5://p:1", "HTTPS_PROXY"),
+        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "x", "AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+    ] {
+        let tenant = if part == "AZURE_TENANT_ID" { "a/b" } else { "t" };
+        let variables = [("AZURE_TENANT_ID", tenant), ("AZURE_CLIENT_ID", A), (key, value)];
+        let settings = read("", &variables).unwrap();
+        let trouble = settings.trouble.as_ref().expect(key);
+        assert!(trouble.message().contains(part), "{trouble}");
+        assert_eq!(crate::credential::choose(&settings).unwrap_err(), *trouble);
     }
 }
 
