@@ -337,8 +337,8 @@ impl Server {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
+        // An address with a dot behind it is no address, but a name that is looked up.
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 

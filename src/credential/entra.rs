@@ -216,13 +216,15 @@ fn try_later(
     let after = retry_after(answer);
     let authority = &settings.authority;
     let error = match after {
-        Some(after) => Error::new(
-            ErrorKind::Throttled,
-            format!(
-                "{authority} said to come back in {} s (HTTP {status}{said}).",
-                after.as_millis().div_ceil(1000)
-            ),
-        ),
+        Some(after) => {
+            let then = httpdate::fmt_http_date(SystemTime::now() + after);
+            let seconds = after.as_millis().div_ceil(1000);
+            let text = format!(
+                "{authority} said to come back in {seconds} s, at {then} (HTTP {status}{said}). Until then nothing is \
+                 asked of it."
+            );
+            Error::new(ErrorKind::Throttled, text)
+        }
         None if status == 429 => Error::new(
             ErrorKind::Throttled,
             format!("{authority} had too many requests (HTTP 429{said}). Try again in a few seconds."),

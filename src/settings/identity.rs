@@ -104,18 +104,18 @@ pub(super) fn read(sources: &Sources<'_>) -> Result<(Auth, Reading), Error> {
         members.push(Member::read(sources, family)?);
     }
     let auth = auth(sources, members[0].supplies())?;
-    let supplier = members.iter().position(Member::supplies);
-    let reading = match (auth, supplier) {
-        (Auth::Off, _) => Reading::Nothing,
-        (Auth::ClientSecret, None) => {
-            return Err(missing("auth=client_secret", &["tenant_id", "client_id", "client_secret"]));
-        }
-        (_, None) => Reading::Nothing,
-        (Auth::ClientSecret, Some(position)) => resolve(&members, position, auth)?,
-        (_, Some(position)) => {
-            let family = members[position].family;
-            sources.unless_shared(family, resolve(&members, position, auth), || Reading::Nothing)?
-        }
+    let Some(position) = members.iter().position(Member::supplies).filter(|_| auth != Auth::Off) else {
+        return match auth {
+            Auth::ClientSecret => {
+                Err(missing("auth=client_secret", &["tenant_id", "client_id", "client_secret"]))
+            }
+            _ => Ok((auth, Reading::Nothing)),
+        };
+    };
+    let reading = resolve(&members, position, auth);
+    let reading = match auth {
+        Auth::ClientSecret => reading?,
+        _ => sources.unless_shared(members[position].family, reading, || Reading::Nothing)?,
     };
     Ok((auth, reading))
 }
@@ -134,30 +134,8 @@ fn resolve(members: &[Member], position: usize, auth: Auth) -> Result<Reading, E
     let allowed: &[_] = if auth == Auth::ClientSecret { &PROOFS[..2] } else { &PROOFS };
     let (client_id, proof) = fill_in(&members[position..], allowed);
 
-    let lacks_nothing = tenant.is_some() && client_id.is_some() && proof.is_some();
-    if !lacks_nothing {
-        let managed = supplier.tenant.is_none() && proof.is_none();
-        if managed && supplier.family != Family::Azure && auth != Auth::ClientSecret {
-            let name = client_id.map_or("client_id", |value| &value.name);
-            return Err(not_yet(&format!("Managed identity ({name} without a proof)")));
-        }
-        let mut keys = Vec::new();
-        let parts = [("tenant_id", tenant.is_none()), ("client_id", client_id.is_none())];
-        keys.extend(parts.iter().filter(|(_, missing)| *missing).map(|(key, _)| *key));
-        if proof.is_none() {
-            keys.extend(if auth == Auth::ClientSecret { &PROOFS[..1] } else { &["client_secret"] });
-        }
-        let set = supplier.identity_keys().next().or(proof.map(|(_, value)| value));
-        let error = missing(set.map_or("The identity", |value| &value.name), &keys);
-        return match supplier.family {
-            Family::Azure if auth != Auth::ClientSecret => {
-                Ok(Reading::Incomplete(error.message().to_string()))
-            }
-            _ => Err(error),
-        };
-    }
     let (Some(tenant), Some(client_id), Some((key, proof))) = (tenant, client_id, proof) else {
-        return Ok(Reading::Nothing);
+        return incomplete(supplier, auth, tenant, client_id, proof.map(|(_, value)| value));
     };
     let proof = match key {
         "client_secret" => Proof::Secret(proof.clone()),
@@ -171,6 +149,28 @@ fn resolve(members: &[Member], position: usize, auth: Auth) -> Result<Reading, E
         proof,
     };
     Ok(Reading::Identity(identity))
+}
+
+/// What it means that something is missing.
+fn incomplete(
+    supplier: &Member,
+    auth: Auth,
+    tenant: Option<&Value>,
+    client_id: Option<&Value>,
+    proof: Option<&Value>,
+) -> Result<Reading, Error> {
+    let parts = [("tenant_id", tenant), ("client_id", client_id), ("client_secret", proof)];
+    let lacking: Vec<_> = parts.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key).collect();
+    let set = supplier.identity_keys().next().or(proof);
+    let error = missing(set.map_or("The identity", |value| &value.name), &lacking);
+    match (supplier.family, client_id) {
+        _ if auth == Auth::ClientSecret => Err(error),
+        (Family::Azure, _) => Ok(Reading::Incomplete(error.message().to_string())),
+        (_, Some(id)) if proof.is_none() && supplier.tenant.is_none() => {
+            Err(not_yet(&format!("Managed identity ({} without a proof)", id.name)))
+        }
+        _ => Err(error),
+    }
 }
 
 /// The client id and the proof of the first family, with what the later ones may fill in for it.
