@@ -64,6 +64,7 @@ struct Flight {
 enum Turn {
     Have(Arc<Token>),
     Fail(Error),
+    Late,
     Wait(Arc<Flight>),
     Fetch(Arc<Flight>, u64),
 }
@@ -91,17 +92,18 @@ impl Slot {
         Some(give(&held.token))
     }
 
-    /// The token, fetched if need be; the caller waits for that until `deadline`.
-    pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Token>, Error> {
+    /// The token, fetched if need be; the caller waits for that until `deadline`. None: it was too late.
+    pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Token>>, Error> {
         let living = self.living();
         if let Some(held) = &living
             && os::since_boot() < held.refresh_at
         {
-            return Ok(held.token.clone());
+            return Ok(Some(held.token.clone()));
         }
         let has_time = deadline > Instant::now();
         let flight = match self.state.with(|state| self.turn(state, has_time)) {
-            Turn::Have(token) => return Ok(token),
+            Turn::Have(token) => return Ok(Some(token)),
+            Turn::Late => return Ok(None),
             Turn::Fail(error) => return Err(error),
             Turn::Wait(flight) => flight,
             Turn::Fetch(flight, epoch) => {
@@ -118,10 +120,14 @@ impl Slot {
         if let Some(held) = &living
             && os::since_boot() < held.stale_at
         {
-            return Ok(held.token.clone());
+            return Ok(Some(held.token.clone()));
         }
-        let result = flight.wait(deadline).unwrap_or_else(|| Err(too_late()));
-        result.or_else(|error| self.living().map(|held| held.token.clone()).ok_or(error))
+        let old = || self.living().map(|held| held.token.clone());
+        match flight.wait(deadline) {
+            Some(Ok(token)) => Ok(Some(token)),
+            Some(Err(error)) => old().map(Some).ok_or(error),
+            None => Ok(old()),
+        }
     }
 
     fn living(&self) -> Option<Arc<Held>> {
@@ -145,7 +151,7 @@ impl Slot {
             };
         }
         if !has_time {
-            return Turn::Fail(too_late());
+            return Turn::Late;
         }
         match &state.flight {
             Some(flight) if flight.generation == os::fork::generation() => Turn::Wait(flight.clone()),
@@ -233,11 +239,4 @@ impl Flight {
             .unwrap_or_else(PoisonError::into_inner);
         result.clone()
     }
-}
-
-fn too_late() -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        "No token in the time that this call had. The fetch goes on: a later call may find one.",
-    )
 }

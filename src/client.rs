@@ -10,7 +10,7 @@ use once_cell::race::OnceBox;
 use crate::cache::Slot;
 use crate::credential;
 use crate::environment::Environment;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::os;
 use crate::settings::{COSMOS_SCOPE, Settings};
 use crate::token::Token;
@@ -21,6 +21,9 @@ pub struct Client {
     database: Arc<Slot>,
     cosmos: Arc<Slot>,
 }
+
+/// What a caller waits beyond the time that a fetch has, for it to end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Which of the tokens a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,10 +104,25 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<AccessToken, Error> {
         credential::choose(&self.settings)?;
-        let now = Instant::now();
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
-        let deadline = deadline.unwrap_or(now + self.settings.timeout);
-        self.slot(purpose).get(deadline).map(AccessToken)
+        let limit = timeout.filter(|timeout| *timeout < self.settings.timeout);
+        // A fetch ends itself, and then says what it waited for; who has all the time waits for that.
+        let patience = limit.unwrap_or(self.settings.timeout + GRACE);
+        let token = self.slot(purpose).get(Instant::now() + patience)?;
+        token.map(AccessToken).ok_or_else(|| self.too_late(patience))
+    }
+
+    fn too_late(&self, patience: Duration) -> Error {
+        let text = if patience.is_zero() {
+            "No token is here yet, and this call may not wait for one. Call again with more time.".into()
+        } else {
+            format!(
+                "No token from {} in the {} ms that this call had (its own timeout, or connect_timeout). The fetch \
+                 goes on: a later call may find its token.",
+                self.settings.authority,
+                patience.as_millis()
+            )
+        };
+        Error::new(ErrorKind::Timeout, text)
     }
 
     /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.

@@ -12,6 +12,7 @@ use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::libpq::{self, Arguments, Connection, Libpq};
+use crate::log::Level;
 use crate::os;
 use crate::policy::{Judge, Surroundings};
 use crate::settings::{Auth, config};
@@ -183,7 +184,10 @@ fn plan(
     let password = effective.value("password");
     let password_at_hand = !password.is_empty() && !client::is_issued(password);
     let judge = Judge::new(settings, &effective);
-    if !judge.is_entra_on(password_at_hand)? {
+    let entra = judge.is_entra_on(password_at_hand)?;
+    let said = [("entra", if entra { "on" } else { "off" }), ("servers", &judge.servers())];
+    Level::Debug.log(settings.log, "connection_judged", &said);
+    if !entra {
         return Ok(Plan::Unchanged(filled_in.then_some(given)));
     }
     given.remove("password");
@@ -234,9 +238,9 @@ fn effective(
         conninfo::service::load(given, &read, files.home.as_deref(), libpq.version()).unwrap_or_default();
     let mut effective = conninfo::resolve(given, service.as_ref(), &read, libpq.version(), &|_| None);
     for (keyword, value) in resolved.options.iter() {
-        // libpq puts the operating system's user in for an absent one.
-        let absent_user = keyword == "user" && effective.source(keyword) == Source::Default;
-        if absent_user || keyword == "password" || effective.value(keyword) == value {
+        // libpq puts the operating system's user in for an absent one, and the user for an absent database.
+        let absent = matches!(keyword, "user" | "dbname") && effective.source(keyword) == Source::Default;
+        if absent || keyword == "password" || effective.value(keyword) == value {
             continue;
         }
         let source = match effective.source(keyword) {

@@ -59,6 +59,11 @@ impl<'a> Judge<'a> {
         Self { settings, effective, servers }
     }
 
+    /// Their names, for the log.
+    pub(crate) fn servers(&self) -> String {
+        self.servers.iter().map(|server| shown(&server.name)).collect::<Vec<_>>().join(",")
+    }
+
     /// Whether Entra is on for this connection: the contract's table, its first fitting row.
     pub(crate) fn is_entra_on(&self, password_at_hand: bool) -> Result<bool, Error> {
         match self.settings.auth {

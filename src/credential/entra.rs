@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{Failure, Retry, aadsts, retry};
@@ -39,7 +40,7 @@ pub(super) fn fetch(
         vec![("grant_type", "client_credentials"), ("client_id", application.client_id), ("scope", scope)];
     fields.extend(proof);
     let form = form(&fields);
-    retry::until(deadline, random, || {
+    let result = retry::until(deadline, random, || {
         let request_id = request_id();
         let started = Moment::now();
         let headers = [("Accept", "application/json"), ("client-request-id", request_id.as_str())];
@@ -49,10 +50,14 @@ pub(super) fn fetch(
         };
         log(settings, application, scope, &correlation_id.unwrap_or(request_id), started, &result);
         result
-    })
+    });
+    if let Err(failure) = &result {
+        Level::Error.log(settings.log, "no_token", &[("error", failure.error.message())]);
+    }
+    result
 }
 
-/// The body of a form post: letters, digits and `-._~` stand for themselves, the rest is percent-encoded.
+/// The body of a form post.
 fn form(fields: &[(&str, &str)]) -> zeroize::Zeroizing<String> {
     let mut body = zeroize::Zeroizing::new(String::new());
     for (name, value) in fields {
@@ -66,24 +71,19 @@ fn form(fields: &[(&str, &str)]) -> zeroize::Zeroizing<String> {
     body
 }
 
+/// RFC 3986's unreserved characters are the others.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 fn encode(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len() * 3);
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    utf8_percent_encode(value, RESERVED).to_string()
 }
 
 fn no_answer(failure: http::Failure, settings: &Settings) -> Failure {
     let authority = &settings.authority;
     let proxy = settings.proxy.as_ref().filter(|proxy| proxy.url_for(authority.host()).is_some());
     let way = proxy.map(|proxy| format!(" through the proxy of {}", proxy.name)).unwrap_or_default();
-    let network = |why: String, retry| Failure {
-        error: Error::new(ErrorKind::Network, format!("No token from {authority}{way}: {why}.")),
+    let network = |why: String, what_to_do: &str, retry| Failure {
+        error: Error::new(ErrorKind::Network, format!("No token from {authority}{way}: {why}. {what_to_do}")),
         retry,
     };
     match failure {
@@ -96,11 +96,18 @@ fn no_answer(failure: http::Failure, settings: &Settings) -> Failure {
             ),
             retry: Retry::Soon,
         },
-        http::Failure::Network(why) => network(why, Retry::Soon),
-        http::Failure::Untrusted(why) => network(why, Retry::Never),
+        http::Failure::Network(why) => {
+            network(why, "Check the network, PGAAD_PROXY and PGAAD_AUTHORITY_HOST.", Retry::Soon)
+        }
+        http::Failure::Untrusted(why) => network(
+            why,
+            "If that is meant to be so (a proxy that opens TLS, a private cloud), name its root's PEM file in \
+             PGAAD_CA_FILE.",
+            Retry::Never,
+        ),
         http::Failure::Protocol(why) => Error::new(
             ErrorKind::Protocol,
-            format!("{authority}{way} did not answer as a token service does: {why}."),
+            format!("{authority}{way} did not answer as a token service does: {why}. {CHECK_AUTHORITY}"),
         )
         .into(),
     }
@@ -133,16 +140,18 @@ fn read(
             let kind = answer.header("content-type").unwrap_or("no content type").to_string();
             Err(protocol(
                 settings,
-                &format!(
-                    "answered HTTP {status} with something that is no token answer ({kind}); a proxy or a login page may stand in between"
-                ),
+                &format!("answered HTTP {status} with something that is no token answer ({kind})"),
             ))
         }
     }
 }
 
+/// For answers that are none of a token service's.
+const CHECK_AUTHORITY: &str =
+    "Check PGAAD_AUTHORITY_HOST, and whether a proxy or login page answers in its place.";
+
 fn protocol(settings: &Settings, what: &str) -> Failure {
-    Error::new(ErrorKind::Protocol, format!("{} {what}.", settings.authority)).into()
+    Error::new(ErrorKind::Protocol, format!("{} {what}. {CHECK_AUTHORITY}", settings.authority)).into()
 }
 
 /// The service's own time, by which its tokens end.

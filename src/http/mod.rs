@@ -122,11 +122,9 @@ fn failure(error: ureq::Error) -> Failure {
 fn tls_failure(error: &rustls::Error) -> Failure {
     use rustls::CertificateError::UnknownIssuer;
     match error {
-        rustls::Error::InvalidCertificate(UnknownIssuer) => Failure::Untrusted(
-            "its certificate ends in no root that is trusted here. If that is meant to be so (a proxy that \
-             opens TLS, a private cloud), name the root's PEM file in PGAAD_CA_FILE"
-                .into(),
-        ),
+        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+            Failure::Untrusted("its certificate ends in no root that is trusted here".into())
+        }
         rustls::Error::InvalidCertificate(why) => {
             Failure::Untrusted(format!("its certificate is not valid: {why}"))
         }

@@ -14,31 +14,76 @@
  *   use_libpq NAME                  pgaad_use_libpq: none, or the path of a library to take the functions from
  *   setenv NAME VALUE | unsetenv NAME
  *   fork                            the rest runs in a child; the parent prints its exit code
- *   threads N get_token             N threads at once
+ *   fork COMMAND                    the command runs in a child; the parent prints its exit code and goes on
+ *   thread COMMAND                  a thread runs the command; join waits for all threads and prints what they said
+ *   threads N COMMAND               N threads run it at once, and are waited for
  *   wait                            until a line comes on standard input
+ *   listen                          takes commands from standard input, one a line, tabs between the arguments;
+ *                                   each is answered with its lines and a lone "."
+ *
+ *   use N                           which of 8 places the commands above mean by "the client"
+ *   new_hex HEX                     new, with bytes that no command line can carry
+ *   hush                            values are not printed any more, only their length
+ *   suspend SECONDS                 the machine sleeps that long; set_clock SECONDS moves the wall clock alone
+ *                                   (both need clock.c preloaded)
+ *   ignore SIGNAL                   ignores it; catch SIGNAL counts it, caught prints on which threads it came
+ *   warm N                          N tokens with every system call forbidden but the clock's
+ *   fork_storm THREADS FORKS        forks while threads fetch; each child gets a token
+ *   exec PROGRAM [ARGUMENT]...      becomes another program
+ *   exit CODE                       at once, whatever threads do
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pgaad.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static pgaad_client *client;
+/* Whatever hangs is ended after so many seconds, and the test fails. */
+enum { PATIENCE = 120 };
+
+static pgaad_client *clients[8];
+static __thread int at;
+#define client clients[at]
 static PGconn *conn;
+static int hushed;
+/* What a thread says is kept until it is joined. */
+static __thread FILE *out;
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void say(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    vfprintf(out ? out : stdout, format, values);
+    va_end(values);
+    fflush(out ? out : stdout);
+}
 
 static void report(const char *command, pgaad_status status, const char *key, char *value, char *errmsg)
 {
-    printf("%s status=%s", command, pgaad_status_name(status));
-    if (value)
-        printf(" %s=%s", key, value);
-    printf(" errmsg=%s\n", errmsg ? errmsg : "");
-    fflush(stdout);
+    char *shown = value ? value : (char *) "";
+    if (value && hushed)
+        say("%s status=%s %s_length=%zu errmsg=%s\n", command, pgaad_status_name(status), key, strlen(value),
+            errmsg ? errmsg : "");
+    else
+        say("%s status=%s%s%s%s%s errmsg=%s\n", command, pgaad_status_name(status), value ? " " : "",
+            value ? key : "", value ? "=" : "", shown, errmsg ? errmsg : "");
     pgaad_free(value);
     pgaad_free(errmsg);
 }
@@ -48,17 +93,15 @@ static void opened(const char *command, PGconn *made)
     PQfinish(conn);
     conn = made;
     if (!conn) {
-        printf("%s NULL\n", command);
-        fflush(stdout);
+        say("%s NULL\n", command);
         return;
     }
     char *message = strdup(PQerrorMessage(conn));
     for (char *c = message; *c; c++)
         if (*c == '\n')
             *c = c[1] ? '|' : '\0';
-    printf("%s status=%s conn=%s user=%s errmsg=%s\n", command, pgaad_status_name(pgaad_connection_status(conn)),
-           PQstatus(conn) == CONNECTION_OK ? "OK" : "BAD", PQuser(conn) ? PQuser(conn) : "", message);
-    fflush(stdout);
+    say("%s status=%s conn=%s user=%s errmsg=%s\n", command, pgaad_status_name(pgaad_connection_status(conn)),
+        PQstatus(conn) == CONNECTION_OK ? "OK" : "BAD", PQuser(conn) ? PQuser(conn) : "", message);
     free(message);
 }
 
@@ -82,26 +125,211 @@ static void *symbol(const char *name, void *library)
     return library ? dlsym(library, name) : NULL;
 }
 
-static void *get_token_thread(void *unused)
+static void run(char **a, int n);
+
+/* A command on a thread of its own. */
+struct job {
+    pthread_t thread;
+    int at, n;
+    char **a, *text;
+    size_t length;
+    struct job *next;
+};
+static struct job *jobs, **last_job = &jobs;
+
+static void *job_thread(void *pointer)
 {
-    char *token, *errmsg;
-    (void) unused;
-    pgaad_status status = pgaad_get_token(&token, &errmsg);
-    flockfile(stdout);
-    report("get_token", status, "token", token, errmsg);
-    funlockfile(stdout);
+    struct job *job = pointer;
+    at = job->at;
+    out = open_memstream(&job->text, &job->length);
+    run(job->a, job->n);
+    fclose(out);
+    out = NULL;
     return NULL;
 }
 
-static void threads(int count)
+static void start(char **a, int n)
 {
-    pthread_t *running = calloc(count, sizeof *running);
-    for (int i = 0; i < count; i++)
-        if (pthread_create(&running[i], NULL, get_token_thread, NULL))
+    struct job *job = calloc(1, sizeof *job);
+    *job = (struct job) { .at = at, .n = n, .a = calloc(n, sizeof *a) };
+    for (int i = 0; i < n; i++)
+        job->a[i] = strdup(a[i]);
+    if (pthread_create(&job->thread, NULL, job_thread, job))
+        abort();
+    *last_job = job;
+    last_job = &job->next;
+}
+
+static void join(void)
+{
+    for (struct job *job = jobs, *next; job; job = next) {
+        pthread_join(job->thread, NULL);
+        say("%s", job->text);
+        for (int i = 0; i < job->n; i++)
+            free(job->a[i]);
+        next = job->next;
+        free(job->a);
+        free(job->text);
+        free(job);
+    }
+    jobs = NULL;
+    last_job = &jobs;
+}
+
+static void say_how_it_ended(const char *command, pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno == EINTR)
+            continue;
+        say("%s gone\n", command); /* SIGCHLD is ignored: nobody knows */
+        return;
+    }
+    say("%s exit=%d signal=%d\n", command, WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+        WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
+static void in_child(char **a, int n)
+{
+    pid_t child = fork();
+    if (child) {
+        say_how_it_ended("fork", child);
+        return;
+    }
+    alarm(PATIENCE);
+    run(a, n);
+    exit(0);
+}
+
+static void listen_to_stdin(void)
+{
+    char *line = NULL, *a[64];
+    size_t size = 0;
+    while (getline(&line, &size, stdin) > 0) {
+        int n = 0;
+        line[strcspn(line, "\n")] = '\0';
+        for (char *rest = line; rest && n < 64;)
+            a[n++] = strsep(&rest, "\t");
+        run(a, n);
+        say(".\n");
+    }
+    free(line);
+}
+
+static void new_hex(const char *hex)
+{
+    char *settings = calloc(strlen(hex) / 2 + 1, 1), *errmsg;
+    for (size_t i = 0; hex[2 * i]; i++) {
+        unsigned byte;
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
             abort();
-    for (int i = 0; i < count; i++)
-        pthread_join(running[i], NULL);
-    free(running);
+        settings[i] = (char) byte;
+    }
+    report("new_hex", pgaad_client_new(settings, &client, &errmsg), NULL, NULL, errmsg);
+    free(settings);
+}
+
+static void shift(const char *function, const char *seconds)
+{
+    void (*call)(long long) = (void (*)(long long)) dlsym(RTLD_DEFAULT, function);
+    if (!call) {
+        fprintf(stderr, "driver: clock.c is not preloaded\n");
+        exit(2);
+    }
+    call(atoll(seconds));
+}
+
+static atomic_int signals, signals_on_ours;
+
+static void on_signal(int number)
+{
+    char name[16] = "";
+    (void) number;
+    prctl(PR_GET_NAME, name);
+    atomic_fetch_add(&signals, 1);
+    if (!strncmp(name, "pgaad", 5))
+        atomic_fetch_add(&signals_on_ours, 1);
+}
+
+static void act_on(const char *number, void (*handler)(int))
+{
+    struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+    if (sigaction(atoi(number), &action, NULL))
+        abort();
+}
+
+/* A child says by its exit code how it went, since a system call too many kills it. */
+static void warm(int count)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = { sizeof rules / sizeof *rules, rules };
+    pid_t child = fork();
+    if (child) {
+        say_how_it_ended("warm", child);
+        return;
+    }
+    alarm(PATIENCE);
+    char *token;
+    int failed = 0;
+    /* The C library's allocator may ask the system for memory at first. */
+    for (int i = 0; i < 8; i++, pgaad_free(token))
+        failed |= pgaad_client_get_token(client, -1, &token, NULL, NULL);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        _exit(4);
+    for (int i = 0; i < count; i++, pgaad_free(token))
+        failed |= pgaad_client_get_token(client, i % 2 - 1, &token, NULL, NULL);
+    _exit(failed ? 5 : 0);
+}
+
+static atomic_int storm_is_over;
+
+static void *storm(void *failures)
+{
+    while (!storm_is_over) {
+        char *token;
+        if (pgaad_client_invalidate(client, NULL) || pgaad_client_get_token(client, -1, &token, NULL, NULL))
+            atomic_fetch_add((atomic_int *) failures, 1);
+        else
+            pgaad_free(token);
+    }
+    return NULL;
+}
+
+static void fork_storm(int thread_count, int forks)
+{
+    pthread_t *threads = calloc(thread_count, sizeof *threads);
+    atomic_int failures = 0;
+    int lost = 0;
+    for (int i = 0; i < thread_count; i++)
+        if (pthread_create(&threads[i], NULL, storm, &failures))
+            abort();
+    for (int i = 0; i < forks; i++) {
+        int status = -1;
+        pid_t child = fork();
+        if (!child) {
+            char *token;
+            alarm(PATIENCE / 4);
+            if (i % 2 && pgaad_client_invalidate(client, NULL))
+                _exit(3);
+            pgaad_status got = pgaad_client_get_token(client, -1, &token, NULL, NULL);
+            pgaad_free(token);
+            _exit(got);
+        }
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+            ;
+        lost += status != 0;
+    }
+    storm_is_over = 1;
+    for (int i = 0; i < thread_count; i++)
+        pthread_join(threads[i], NULL);
+    free(threads);
+    say("fork_storm children_lost=%d failures=%d\n", lost, failures);
 }
 
 static void run(char **a, int n)
@@ -128,7 +356,7 @@ static void run(char **a, int n)
     } else if (IS("client_get_token", 1)) {
         int64_t expires_on = -1;
         pgaad_status status = pgaad_client_get_token(client, atoi(a[1]), &value, &expires_on, &errmsg);
-        printf("expires_on %" PRId64 "\n", expires_on);
+        say("expires_on %" PRId64 "\n", expires_on);
         report(command, status, "token", value, errmsg);
     } else if (IS("client_connstring", 1)) {
         pgaad_status status = pgaad_client_connstring(client, a[1], &value, &errmsg);
@@ -146,10 +374,9 @@ static void run(char **a, int n)
     } else if (IS("query", 1)) {
         PGresult *result = PQexec(conn, a[1]);
         if (PQresultStatus(result) == PGRES_TUPLES_OK)
-            printf("query value=%s\n", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
+            say("query value=%s\n", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
         else
-            printf("query error=%s", PQresultErrorMessage(result));
-        fflush(stdout);
+            say("query error=%s", PQresultErrorMessage(result));
         PQclear(result);
     } else if (IS("finish", 0)) {
         PQfinish(conn);
@@ -159,7 +386,7 @@ static void run(char **a, int n)
     } else if (IS("libpq", 0)) {
         int version = -1;
         pgaad_status status = pgaad_libpq(&version, &value, &errmsg);
-        printf("version %d\n", version);
+        say("version %d\n", version);
         report(command, status, "path", value, errmsg);
     } else if (IS("use_libpq", 1)) {
         void *library = strcmp(a[1], "none") ? dlopen(a[1], RTLD_NOW | RTLD_LOCAL) : NULL;
@@ -169,8 +396,45 @@ static void run(char **a, int n)
         setenv(a[1], a[2], 1);
     } else if (IS("unsetenv", 1)) {
         unsetenv(a[1]);
-    } else if (IS("threads", 2) && !strcmp(a[2], "get_token")) {
-        threads(atoi(a[1]));
+    } else if (!strcmp(command, "fork") && n >= 2) {
+        in_child(a + 1, n - 1);
+    } else if (!strcmp(command, "thread") && n >= 2) {
+        start(a + 1, n - 1);
+    } else if (!strcmp(command, "threads") && n >= 3) {
+        for (int i = atoi(a[1]); i > 0; i--)
+            start(a + 2, n - 2);
+        join();
+    } else if (IS("join", 0)) {
+        join();
+    } else if (IS("listen", 0)) {
+        listen_to_stdin();
+    } else if (IS("use", 1)) {
+        at = atoi(a[1]) % 8;
+    } else if (IS("new_hex", 1)) {
+        new_hex(a[1]);
+    } else if (IS("hush", 0)) {
+        hushed = 1;
+    } else if (IS("suspend", 1)) {
+        shift("suspend_machine", a[1]);
+    } else if (IS("set_clock", 1)) {
+        shift("set_wall_clock", a[1]);
+    } else if (IS("ignore", 1)) {
+        act_on(a[1], SIG_IGN);
+    } else if (IS("catch", 1)) {
+        act_on(a[1], on_signal);
+    } else if (IS("caught", 0)) {
+        say("caught count=%d ours=%d\n", signals, signals_on_ours);
+    } else if (IS("warm", 1)) {
+        warm(atoi(a[1]));
+    } else if (IS("fork_storm", 2)) {
+        fork_storm(atoi(a[1]), atoi(a[2]));
+    } else if (!strcmp(command, "exec") && n >= 2) {
+        char *arguments[64] = { 0 };
+        memcpy(arguments, a + 1, (n - 1) * sizeof *a);
+        execv(arguments[0], arguments);
+        exit(2);
+    } else if (IS("exit", 1)) {
+        exit(atoi(a[1]));
     } else if (IS("wait", 0)) {
         char line[64];
         if (!fgets(line, sizeof line, stdin))
@@ -183,19 +447,17 @@ static void run(char **a, int n)
 
 int main(int argc, char **argv)
 {
+    alarm(PATIENCE);
     for (int i = 1, n; i < argc; i += n + 1) {
         for (n = 0; i + n < argc && strcmp(argv[i + n], ";"); n++)
             ;
-        if (!strcmp(argv[i], "fork")) {
+        if (!strcmp(argv[i], "fork") && n == 1) {
             pid_t child = fork();
             if (child > 0) {
-                int status;
-                while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-                    ;
-                printf("fork exit=%d signal=%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-                       WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+                say_how_it_ended("fork", child);
                 break;
             }
+            alarm(PATIENCE);
         } else {
             run(argv + i, n);
         }
