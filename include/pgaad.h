@@ -1,13 +1,14 @@
 /* pgaad: signs programs built on libpq in to Azure Database for PostgreSQL with Microsoft Entra ID.
  *
- * The short way: change PQconnectdb to pgaad_connectdb, and set PGAAD_TENANT_ID, PGAAD_CLIENT_ID and
- * PGAAD_CLIENT_SECRET. The README has the settings, and when a token is used at all.
+ * The short way: change PQconnectdb to pgaad_connectdb, and set PGAAD_TENANT_ID, PGAAD_CLIENT_ID,
+ * PGAAD_CLIENT_SECRET, and PGUSER to the application's role. The README has the settings, and when a token is used.
  *
  * Strings    are NUL-terminated. Settings and what is returned are UTF-8; conninfos, keywords and values are bytes,
  *            as for libpq. NULL or "" for a conninfo or settings means the environment alone.
  * Outputs    may be uninitialised. A string handed out belongs to the caller, who gives it back with pgaad_free.
  *            errmsg may be NULL. On success *errmsg is NULL; on failure every other output is NULL or 0, and
- *            *errmsg is one line that begins with "pgaad: ", says what to do and never holds a secret.
+ *            *errmsg is one line that begins with "pgaad: ", says what to do and never holds a secret (NULL
+ *            only for lack of memory).
  * NULL       where a pointer is required is answered with PGAAD_INVALID_ARGUMENT.
  * Threads    Every function may be called from any thread, at the same time as any other; only pgaad_client_free
  *            ends this: no call on that client may start after it.
@@ -79,17 +80,17 @@ typedef void *(*pgaad_symbol_fn)(const char *symbol, void *userdata);
 #define PGAAD_DENIED 5
 
 /**
- * Told to come back later; the message says when.
+ * Told to come back later (429, or Retry-After); the message says when.
  */
 #define PGAAD_THROTTLED 6
 
 /**
- * DNS, TCP or TLS to the token service, or its 5xx, all tries used.
+ * No connection to the token service (DNS, TCP, TLS, an untrusted certificate), or its 5xx, all tries used.
  */
 #define PGAAD_NETWORK 7
 
 /**
- * The deadline passed.
+ * The deadline passed; or no token was there, and the call was not to wait.
  */
 #define PGAAD_TIMEOUT 8
 
@@ -104,7 +105,7 @@ typedef void *(*pgaad_symbol_fn)(const char *symbol, void *userdata);
 #define PGAAD_INSECURE 10
 
 /**
- * libpq could not be found in this process or loaded.
+ * libpq could not be found in this process or loaded, is older than 12, or several are and none is chosen.
  */
 #define PGAAD_LIBPQ 11
 
@@ -134,8 +135,9 @@ int pgaad_version_number(void);
 const char *pgaad_status_name(pgaad_status status);
 
 /**
- * Gives back a string that one of these functions handed out through a char **: wipes it, then frees it. NULL is
- * fine. Not free(3), which would leave a token in memory.
+ * Gives back a string that one of these functions handed out through a char **, once: wipes it, then frees it. NULL
+ * is fine. Not free(3), which would leave a token in memory. Static strings (pgaad_version, pgaad_status_name) are
+ * not given back.
  */
 void pgaad_free(void *string);
 
@@ -143,9 +145,9 @@ void pgaad_free(void *string);
  * Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
  * fetches.
  *
- * token: out, to be given back with pgaad_free. errmsg: out, may be NULL, to be given back with pgaad_free.
- * Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED, PGAAD_UNAVAILABLE, PGAAD_DENIED,
- * PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is none. Needs no libpq.
+ * token: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED,
+ * PGAAD_UNAVAILABLE, PGAAD_DENIED, PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is
+ * none. Needs no libpq.
  */
 pgaad_status pgaad_get_token(char **token,
                              char **errmsg);
@@ -155,9 +157,10 @@ pgaad_status pgaad_get_token(char **token,
  * password and what keeps it safe (verified TLS, no other host than the one that was judged).
  *
  * conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
- * know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Needs no libpq.
- * PGAAD_CONFIG: the string cannot be read, or an option contradicts a token. PGAAD_INSECURE: the token may not go
- * there. Else as pgaad_get_token.
+ * know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Where Entra is off for
+ * this server it is the caller's options without a token. PGAAD_CONFIG: the string cannot be read, an option
+ * contradicts a token, or a connection service is named, which this version reads only when it connects.
+ * PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
  */
 pgaad_status pgaad_connstring(const char *conninfo,
                               char **connstring,
@@ -168,14 +171,17 @@ pgaad_status pgaad_connstring(const char *conninfo,
  *
  * Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
  * any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
- * releases everything. conninfo NULL or "" is the environment alone.
+ * releases everything. conninfo NULL or "" is the environment alone. Waits for a token up to timeout_ms or the
+ * connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. The token is good for this
+ * connect: PQreset would send the same one again.
  */
 struct pg_conn *pgaad_connectdb(const char *conninfo);
 
 /**
  * PQconnectdbParams, signed in with Entra where it is on for this server. The arrays are read as libpq reads them:
  * up to a NULL keyword, the last of equal keywords counts, an empty value is none, and with expand_dbname a
- * connection string in the first dbname is expanded.
+ * connection string in the first dbname is expanded. keywords or values NULL: a BAD connection with
+ * PGAAD_INVALID_ARGUMENT.
  */
 struct pg_conn *pgaad_connectdb_params(const char *const *keywords,
                                        const char *const *values,
@@ -243,27 +249,30 @@ struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
 
 /**
  * Drops the client's tokens, so that the next call fetches one. The default client also reads its environment anew;
- * where that is not right, the error says so now and at each use.
+ * where the environment is not right, the error says so now and at each use.
  */
 pgaad_status pgaad_client_invalidate(pgaad_client *client,
                                      char **errmsg);
 
 /**
  * Why a connection that one of these functions returned is BAD: a status of ours, or PGAAD_OK where the failure is
- * libpq's or the server's, where there is none, and for connections of others.
+ * libpq's or the server's, where the connection is good, and for connections of others. conn NULL:
+ * PGAAD_INVALID_ARGUMENT.
  */
 pgaad_status pgaad_connection_status(struct pg_conn *conn);
 
 /**
  * For programs with a static, private or second libpq: names the one whose PGconn they use. To be called before the
- * first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns.
+ * first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns. PGAAD_LIBPQ: it does
+ * not know a function of libpq's, or that libpq is too old.
  */
 pgaad_status pgaad_use_libpq(pgaad_symbol_fn resolve,
                              void *userdata,
                              char **errmsg);
 
 /**
- * Which libpq is in use, or would be at the next connect; or why there is none (PGAAD_LIBPQ).
+ * Which libpq is in use, or would be at the next connect (one is loaded if there is none); or why there is none
+ * (PGAAD_LIBPQ).
  *
  * version: out, as PQlibVersion (150018). path: out, the file that it is in, to be given back with pgaad_free.
  */

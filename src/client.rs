@@ -93,7 +93,8 @@ impl Client {
         self.token_for(Purpose::Database, None)
     }
 
-    /// The same, but waits no longer than `timeout`; with zero, hands out what is there already or fails.
+    /// The same, but waits no longer than `timeout`; with zero, hands out what is there already or
+    /// fails with [`ErrorKind::Timeout`].
     pub fn token_within(&self, timeout: Duration) -> Result<AccessToken, Error> {
         self.token_for(Purpose::Database, Some(timeout))
     }

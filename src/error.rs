@@ -16,17 +16,17 @@ pub enum ErrorKind {
     Unavailable,
     /// Entra answered, and said no: retrying will not help.
     Denied,
-    /// Told to come back later; the message says when.
+    /// Told to come back later (429, or Retry-After); the message says when.
     Throttled,
-    /// DNS, TCP or TLS to the token service, or its 5xx, all tries used.
+    /// No connection to the token service (DNS, TCP, TLS, an untrusted certificate), or its 5xx, all tries used.
     Network,
-    /// The deadline passed.
+    /// The deadline passed; or no token was there, and the call was not to wait.
     Timeout,
     /// An answer that is no token answer.
     Protocol,
     /// The token would have gone out without TLS or to a stranger.
     Insecure,
-    /// libpq could not be found in this process or loaded.
+    /// libpq could not be found in this process or loaded, is older than 12, or several are and none is chosen.
     Libpq,
     /// A bug in pgaad.
     Internal,

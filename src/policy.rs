@@ -260,7 +260,7 @@ impl<'a> Judge<'a> {
 
     /// Writes out what was judged though it stands elsewhere, so that nothing changes it in between.
     fn pin(&self, options: &mut Options) {
-        for keyword in ["host", "port", "requirepeer", "sslrootcert"] {
+        for keyword in ["host", "port", "requirepeer", "sslrootcert", "user"] {
             let value = self.effective.value(keyword);
             if !options.contains(keyword) && !value.is_empty() {
                 options.set(keyword, value);

@@ -221,7 +221,7 @@ fn try_later(
     settings: &Settings,
 ) -> Failure {
     let said = json.map(|json| said(json, application)).filter(|text| !text.is_empty());
-    let said = said.map(|text| format!(" ({})", text.trim_end_matches('.'))).unwrap_or_default();
+    let said = said.map(|text| format!(": {}", text.trim_end_matches('.'))).unwrap_or_default();
     let after = retry_after(answer);
     let authority = &settings.authority;
     let error = match after {

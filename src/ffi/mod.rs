@@ -110,8 +110,9 @@ pub extern "C" fn pgaad_status_name(status: pgaad_status) -> *const c_char {
     status::name(status).as_ptr()
 }
 
-/// Gives back a string that one of these functions handed out through a char **: wipes it, then frees it. NULL is
-/// fine. Not free(3), which would leave a token in memory.
+/// Gives back a string that one of these functions handed out through a char **, once: wipes it, then frees it. NULL
+/// is fine. Not free(3), which would leave a token in memory. Static strings (pgaad_version, pgaad_status_name) are
+/// not given back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_free(string: *mut c_void) {
     // SAFETY: the header asks for a string of ours, once.
@@ -121,9 +122,9 @@ pub unsafe extern "C" fn pgaad_free(string: *mut c_void) {
 /// Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
 /// fetches.
 ///
-/// token: out, to be given back with pgaad_free. errmsg: out, may be NULL, to be given back with pgaad_free.
-/// Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED, PGAAD_UNAVAILABLE, PGAAD_DENIED,
-/// PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is none. Needs no libpq.
+/// token: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED,
+/// PGAAD_UNAVAILABLE, PGAAD_DENIED, PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is
+/// none. Needs no libpq.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_get_token(token: *mut *mut c_char, errmsg: *mut *mut c_char) -> pgaad_status {
     // SAFETY: the pointers are passed on as they came.
@@ -134,9 +135,10 @@ pub unsafe extern "C" fn pgaad_get_token(token: *mut *mut c_char, errmsg: *mut *
 /// password and what keeps it safe (verified TLS, no other host than the one that was judged).
 ///
 /// conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
-/// know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Needs no libpq.
-/// PGAAD_CONFIG: the string cannot be read, or an option contradicts a token. PGAAD_INSECURE: the token may not go
-/// there. Else as pgaad_get_token.
+/// know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Where Entra is off for
+/// this server it is the caller's options without a token. PGAAD_CONFIG: the string cannot be read, an option
+/// contradicts a token, or a connection service is named, which this version reads only when it connects.
+/// PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connstring(
     conninfo: *const c_char,
@@ -151,7 +153,9 @@ pub unsafe extern "C" fn pgaad_connstring(
 ///
 /// Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
 /// any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
-/// releases everything. conninfo NULL or "" is the environment alone.
+/// releases everything. conninfo NULL or "" is the environment alone. Waits for a token up to timeout_ms or the
+/// connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. The token is good for this
+/// connect: PQreset would send the same one again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connectdb(conninfo: *const c_char) -> *mut pg_conn {
     // SAFETY: the pointers are passed on as they came.
@@ -160,7 +164,8 @@ pub unsafe extern "C" fn pgaad_connectdb(conninfo: *const c_char) -> *mut pg_con
 
 /// PQconnectdbParams, signed in with Entra where it is on for this server. The arrays are read as libpq reads them:
 /// up to a NULL keyword, the last of equal keywords counts, an empty value is none, and with expand_dbname a
-/// connection string in the first dbname is expanded.
+/// connection string in the first dbname is expanded. keywords or values NULL: a BAD connection with
+/// PGAAD_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connectdb_params(
     keywords: *const *const c_char,
@@ -357,7 +362,7 @@ unsafe fn connect<'a>(
 }
 
 /// Drops the client's tokens, so that the next call fetches one. The default client also reads its environment anew;
-/// where that is not right, the error says so now and at each use.
+/// where the environment is not right, the error says so now and at each use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_invalidate(
     client: *mut pgaad_client,
@@ -376,7 +381,8 @@ pub unsafe extern "C" fn pgaad_client_invalidate(
 }
 
 /// Why a connection that one of these functions returned is BAD: a status of ours, or PGAAD_OK where the failure is
-/// libpq's or the server's, where there is none, and for connections of others.
+/// libpq's or the server's, where the connection is good, and for connections of others. conn NULL:
+/// PGAAD_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connection_status(conn: *mut pg_conn) -> pgaad_status {
     // SAFETY: the header asks for a connection that no other thread uses meanwhile.
@@ -390,7 +396,8 @@ pub type pgaad_symbol_fn =
     Option<unsafe extern "C" fn(symbol: *const c_char, userdata: *mut c_void) -> *mut c_void>;
 
 /// For programs with a static, private or second libpq: names the one whose PGconn they use. To be called before the
-/// first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns.
+/// first connect; after it: PGAAD_INVALID_ARGUMENT. resolve is called only before this returns. PGAAD_LIBPQ: it does
+/// not know a function of libpq's, or that libpq is too old.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_use_libpq(
     resolve: pgaad_symbol_fn,
@@ -406,7 +413,8 @@ pub unsafe extern "C" fn pgaad_use_libpq(
     unsafe { call(errmsg, body) }
 }
 
-/// Which libpq is in use, or would be at the next connect; or why there is none (PGAAD_LIBPQ).
+/// Which libpq is in use, or would be at the next connect (one is loaded if there is none); or why there is none
+/// (PGAAD_LIBPQ).
 ///
 /// version: out, as PQlibVersion (150018). path: out, the file that it is in, to be given back with pgaad_free.
 #[unsafe(no_mangle)]

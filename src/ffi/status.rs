@@ -19,17 +19,17 @@ pub const PGAAD_DISABLED: pgaad_status = 3;
 pub const PGAAD_UNAVAILABLE: pgaad_status = 4;
 /// Entra answered, and said no (AADSTS...): retrying will not help.
 pub const PGAAD_DENIED: pgaad_status = 5;
-/// Told to come back later; the message says when.
+/// Told to come back later (429, or Retry-After); the message says when.
 pub const PGAAD_THROTTLED: pgaad_status = 6;
-/// DNS, TCP or TLS to the token service, or its 5xx, all tries used.
+/// No connection to the token service (DNS, TCP, TLS, an untrusted certificate), or its 5xx, all tries used.
 pub const PGAAD_NETWORK: pgaad_status = 7;
-/// The deadline passed.
+/// The deadline passed; or no token was there, and the call was not to wait.
 pub const PGAAD_TIMEOUT: pgaad_status = 8;
 /// An answer that is no token answer.
 pub const PGAAD_PROTOCOL: pgaad_status = 9;
 /// The token would have gone out without TLS or to a stranger: refused.
 pub const PGAAD_INSECURE: pgaad_status = 10;
-/// libpq could not be found in this process or loaded.
+/// libpq could not be found in this process or loaded, is older than 12, or several are and none is chosen.
 pub const PGAAD_LIBPQ: pgaad_status = 11;
 /// A bug in pgaad, caught at the boundary.
 pub const PGAAD_INTERNAL: pgaad_status = 12;

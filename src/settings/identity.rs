@@ -215,10 +215,8 @@ fn auth(sources: &Sources<'_>, given_identity: bool) -> Result<Auth, Error> {
         | "azure_cli"
         | "azure_developer_cli"
         | "azure_pipelines"
-        | "github_actions" => Err(not_yet(&format!("auth={}", value.as_str()))),
-        "callback" => {
-            Err(value.bad("may not be callback here: a callback is given to pgaad_client_new_callback."))
-        }
+        | "github_actions"
+        | "callback" => Err(not_yet(&format!("auth={}", value.as_str()))),
         _ => Err(value.bad(
             "takes one of auto, off, default, client_secret, client_certificate, workload_identity, \
              managed_identity, azure_cli, azure_developer_cli, azure_pipelines, github_actions.",
@@ -229,7 +227,7 @@ fn auth(sources: &Sources<'_>, given_identity: bool) -> Result<Auth, Error> {
 fn missing(who: &str, keys: &[&str]) -> Error {
     let named: Vec<String> = keys.iter().map(|key| Key::named(key).with_variables()).collect();
     let (verb, them) = if named.len() == 1 { ("is", "it") } else { ("are", "them") };
-    config(format!("{who} needs more to be an identity: {} {verb} missing. Set {them}.", named.join(" and ")))
+    config(format!("{who} is not enough to sign in: {} {verb} missing. Set {them}.", named.join(", ")))
 }
 
 /// A GUID or a verified domain name. It becomes a part of a URL's path.

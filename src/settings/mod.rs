@@ -192,6 +192,7 @@ impl Settings {
 
         let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
         let log = sources.one_of("log", &Level::ALL)?;
+        sources.one_of("send_certificate_chain", &[("false", ()), ("0", ()), ("true", ()), ("1", ())])?;
         sources.one_of("callback_thread", &[("caller", ()), ("any", ())])?;
         let refresh_before = sources.number("refresh_before_minutes", 5, 0..=1440)?;
         let timeout = sources.number("timeout_ms", 30_000, 1..=i32::MAX as u32)?;

@@ -149,9 +149,9 @@ fn malformed_values_are_refused_by_name() {
         ("proxy=socks5://p:1", "proxy"),
         ("log=verbose", "log"),
         ("callback_thread=none", "callback_thread"),
+        ("send_certificate_chain=banana", "send_certificate_chain"),
         ("trust_environment=yes", "trust_environment"),
         ("auth=magic", "auth"),
-        ("auth=callback", "auth"),
     ] {
         assert!(refused(settings, &[]).contains(name), "{settings}: {}", refused(settings, &[]));
     }
@@ -169,6 +169,7 @@ fn what_a_later_version_brings_says_so() {
         ("auth=azure_developer_cli", vec![]),
         ("auth=azure_pipelines", vec![]),
         ("auth=github_actions", vec![]),
+        ("auth=callback", vec![]),
         ("cache=file", vec![]),
         ("cache=file:/var/cache/x", vec![]),
         ("cache=redis://localhost", vec![]),

@@ -31,8 +31,22 @@
  *   fork_storm THREADS FORKS        forks while threads fetch; each child gets a token
  *   exec PROGRAM [ARGUMENT]...      becomes another program
  *   exit CODE                       at once, whatever threads do
+ *
+ *   echo TEXT
+ *   options CONNINFO | client_options CONNINFO   pgaad_connstring, and what libpq reads in its result
+ *   parse CONNINFO                  PQconninfoParse
+ *   pq_params EXPAND [KEYWORD VALUE]...    PQconnectdbParams, for comparison
+ *   null_arrays | client_null_arrays       the params functions without keywords, then without values
+ *   conninfo                        of the last connection: PQconninfo
+ *   where                           of the last connection: PQhost, PQport and so on
+ *   message                         of the last connection: PQerrorMessage, every byte of it
+ *   libpq_version N                 pgaad_use_libpq: the linked libpq, which says that it is this version
+ *
+ * An argument @NULL is NULL, and "@file PATH" what that file holds; in others @TOKEN and @CONNSTRING stand for the
+ * last that was printed. Values of options are printed with all but letters, digits and -._~/:,* as %XX.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -61,6 +75,7 @@ static __thread int at;
 #define client clients[at]
 static PGconn *conn;
 static int hushed;
+static char *last_token, *last_connstring;
 /* What a thread says is kept until it is joined. */
 static __thread FILE *out;
 
@@ -84,6 +99,11 @@ static void report(const char *command, pgaad_status status, const char *key, ch
     else
         say("%s status=%s%s%s%s%s errmsg=%s\n", command, pgaad_status_name(status), value ? " " : "",
             value ? key : "", value ? "=" : "", shown, errmsg ? errmsg : "");
+    if (value && !out && (!strcmp(key, "token") || !strcmp(key, "connstring"))) {
+        char **last = *key == 't' ? &last_token : &last_connstring;
+        free(*last);
+        *last = strdup(value);
+    }
     pgaad_free(value);
     pgaad_free(errmsg);
 }
@@ -105,16 +125,123 @@ static void opened(const char *command, PGconn *made)
     free(message);
 }
 
-static PGconn *params(pgaad_client *by, char **arguments, int count)
+static void print_option(FILE *to, const char *keyword, const char *value)
+{
+    if (!value)
+        return;
+    fprintf(to, " %s=", keyword);
+    for (const unsigned char *c = (const unsigned char *) value; *c; c++)
+        if (isalnum(*c) || strchr("-._~/:,*", *c))
+            putc(*c, to);
+        else
+            fprintf(to, "%%%02X", *c);
+}
+
+/* Takes the list and the message. */
+static void say_options(const char *command, PQconninfoOption *list, char *message)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *to = open_memstream(&text, &length);
+    for (PQconninfoOption *option = list; option && option->keyword; option++)
+        print_option(to, option->keyword, option->val);
+    fclose(to);
+    say("%s%s errmsg=%.*s\n", command, text, message ? (int) strcspn(message, "\n") : 0, message ? message : "");
+    free(text);
+    PQconninfoFree(list);
+    PQfreemem(message);
+}
+
+static void parse(const char *command, const char *conninfo)
+{
+    char *message = NULL;
+    PQconninfoOption *list = PQconninfoParse(conninfo, &message);
+    say_options(command, list, message);
+}
+
+static void say_connstring_options(const char *command, pgaad_status status, char *connstring, char *errmsg)
+{
+    if (status != PGAAD_OK) {
+        report(command, status, NULL, connstring, errmsg);
+        return;
+    }
+    char line[64];
+    snprintf(line, sizeof line, "%s status=PGAAD_OK", command);
+    parse(line, connstring);
+    pgaad_free(connstring);
+    pgaad_free(errmsg);
+}
+
+static void say_where(void)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *to = open_memstream(&text, &length);
+    print_option(to, "host", PQhost(conn));
+    print_option(to, "hostaddr", PQhostaddr(conn));
+    print_option(to, "port", PQport(conn));
+    print_option(to, "user", PQuser(conn));
+    print_option(to, "dbname", PQdb(conn));
+    print_option(to, "options", PQoptions(conn));
+    fclose(to);
+    say("where%s errmsg=\n", text);
+    free(text);
+}
+
+static void say_message(void)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *to = open_memstream(&text, &length);
+    print_option(to, "encoded", PQerrorMessage(conn));
+    fclose(to);
+    say("message%s\n", text);
+    free(text);
+}
+
+typedef PGconn *connect_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand);
+
+static PGconn *short_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand)
+{
+    (void) by;
+    return pgaad_connectdb_params(keywords, values, expand);
+}
+
+static PGconn *libpq_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand)
+{
+    (void) by;
+    return PQconnectdbParams(keywords, values, expand);
+}
+
+static void null_arrays(const char *command, connect_params *connect)
+{
+    const char *none[] = { NULL };
+    opened(command, connect(client, NULL, none, 0));
+    opened(command, connect(client, none, NULL, 0));
+}
+
+static int pretended_version;
+
+static int pretend(void)
+{
+    return pretended_version;
+}
+
+static void *pretending_symbol(const char *name, void *unused)
+{
+    (void) unused;
+    return strcmp(name, "PQlibVersion") ? dlsym(RTLD_DEFAULT, name) : (void *) pretend;
+}
+
+static PGconn *params(connect_params *connect, char **arguments, int count)
 {
     const char **keywords = calloc(count, sizeof *keywords), **values = calloc(count, sizeof *values);
     int expand = atoi(arguments[0]), pairs = 0;
     for (int i = 1; i + 1 < count; i += 2, pairs++) {
         keywords[pairs] = arguments[i];
-        values[pairs] = strcmp(arguments[i + 1], "@NULL") ? arguments[i + 1] : NULL;
+        values[pairs] = arguments[i + 1];
     }
-    PGconn *made = by ? pgaad_client_connectdb_params(by, keywords, values, expand)
-                      : pgaad_connectdb_params(keywords, values, expand);
+    PGconn *made = connect(client, keywords, values, expand);
     free(keywords);
     free(values);
     return made;
@@ -332,7 +459,7 @@ static void fork_storm(int thread_count, int forks)
     say("fork_storm children_lost=%d failures=%d\n", lost, failures);
 }
 
-static void run(char **a, int n)
+static void obey(char **a, int n)
 {
     const char *command = a[0];
     char *value = NULL, *errmsg = NULL;
@@ -346,7 +473,9 @@ static void run(char **a, int n)
     } else if (IS("connect", 1)) {
         opened(command, pgaad_connectdb(a[1]));
     } else if (!strcmp(command, "params") && n >= 2) {
-        opened(command, params(NULL, a + 1, n - 1));
+        opened(command, params(short_params, a + 1, n - 1));
+    } else if (!strcmp(command, "pq_params") && n >= 2) {
+        opened(command, params(libpq_params, a + 1, n - 1));
     } else if (IS("new", 1)) {
         pgaad_status status = pgaad_client_new(a[1], &client, &errmsg);
         report(command, status, NULL, NULL, errmsg);
@@ -364,7 +493,31 @@ static void run(char **a, int n)
     } else if (IS("client_connect", 1)) {
         opened(command, pgaad_client_connectdb(client, a[1]));
     } else if (!strcmp(command, "client_params") && n >= 2) {
-        opened(command, params(client, a + 1, n - 1));
+        opened(command, params(pgaad_client_connectdb_params, a + 1, n - 1));
+    } else if (IS("null_arrays", 0)) {
+        null_arrays(command, short_params);
+    } else if (IS("client_null_arrays", 0)) {
+        null_arrays(command, pgaad_client_connectdb_params);
+    } else if (IS("options", 1)) {
+        pgaad_status status = pgaad_connstring(a[1], &value, &errmsg);
+        say_connstring_options(command, status, value, errmsg);
+    } else if (IS("client_options", 1)) {
+        pgaad_status status = pgaad_client_connstring(client, a[1], &value, &errmsg);
+        say_connstring_options(command, status, value, errmsg);
+    } else if (IS("parse", 1)) {
+        parse(command, a[1]);
+    } else if (IS("conninfo", 0)) {
+        say_options(command, PQconninfo(conn), NULL);
+    } else if (IS("where", 0)) {
+        say_where();
+    } else if (IS("message", 0)) {
+        say_message();
+    } else if (IS("echo", 1)) {
+        say("echo %s\n", a[1]);
+    } else if (IS("libpq_version", 1)) {
+        pretended_version = atoi(a[1]);
+        pgaad_status status = pgaad_use_libpq(pretending_symbol, NULL, &errmsg);
+        report(command, status, NULL, NULL, errmsg);
     } else if (IS("invalidate", 0)) {
         pgaad_status status = pgaad_client_invalidate(client, &errmsg);
         report(command, status, NULL, NULL, errmsg);
@@ -445,6 +598,54 @@ static void run(char **a, int n)
     }
 }
 
+static char *read_file(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    char *text = NULL;
+    size_t size = 0;
+    if (!file || getdelim(&text, &size, '\0', file) < 0)
+        exit(4);
+    fclose(file);
+    return text;
+}
+
+/* What an argument stands for, to be freed. */
+static char *expanded(const char *argument)
+{
+    if (!strcmp(argument, "@NULL"))
+        return NULL;
+    if (!strncmp(argument, "@file ", 6))
+        return read_file(argument + 6);
+    const struct {
+        const char *name, *value;
+    } places[] = { { "@TOKEN", last_token }, { "@CONNSTRING", last_connstring } };
+    char *text = strdup(argument);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *place = places[i].value ? strstr(text, places[i].name) : NULL, *made;
+        if (place && asprintf(&made, "%.*s%s%s", (int) (place - text), text, places[i].value,
+                              place + strlen(places[i].name)) >= 0) {
+            free(text);
+            text = made;
+        }
+    }
+    return text;
+}
+
+static void run(char **a, int n)
+{
+    if (!strncmp(a[0], "thread", 6) || !strcmp(a[0], "fork")) {
+        obey(a, n); /* comes back here with the command in it */
+        return;
+    }
+    char **texts = calloc(n, sizeof *texts);
+    for (int i = 0; i < n; i++)
+        texts[i] = expanded(a[i]);
+    obey(texts, n);
+    for (int i = 0; i < n; i++)
+        free(texts[i]);
+    free(texts);
+}
+
 int main(int argc, char **argv)
 {
     alarm(PATIENCE);
@@ -463,5 +664,7 @@ int main(int argc, char **argv)
         }
     }
     PQfinish(conn);
+    free(last_token);
+    free(last_connstring);
     return 0;
 }

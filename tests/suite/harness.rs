@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use emulator::{Emulator, PATIENCE};
 
 /// The folder of the libraries that this very build made.
 fn built() -> PathBuf {
@@ -30,6 +33,16 @@ pub fn c_dir() -> &'static Path {
 
 /// Compiles `tests/c/<name>.c` against the header and the library, once, and gives the program's path.
 pub fn program(name: &str, more: &[&str]) -> PathBuf {
+    let libraries = ["-lpgaad", "-ldl"];
+    compile(name, &[&libraries, more].concat())
+}
+
+/// Compiles `tests/c/<name>.c` to a library that stands before the C library's functions (`LD_PRELOAD`).
+pub fn shim(name: &str) -> PathBuf {
+    compile(name, &["-shared", "-fPIC", "-ldl"])
+}
+
+fn compile(name: &str, more: &[&str]) -> PathBuf {
     static DONE: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut done = DONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let done = done.get_or_insert_default();
@@ -48,7 +61,6 @@ pub fn program(name: &str, more: &[&str]) -> PathBuf {
         .args(["-I", "/usr/include/postgresql", "-L"])
         .arg(c_dir())
         .arg(format!("-Wl,-rpath,{}", c_dir().display()))
-        .args(["-lpgaad", "-ldl"])
         .args(more)
         .status()
         .expect("a C compiler");
@@ -166,10 +178,32 @@ impl Driver {
         let mut command = self.command(commands);
         Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts"))
     }
+
+    /// Starts a driver that takes one command after the other.
+    pub fn session(&self) -> Session {
+        Session::new(self.start(&[&["listen"]]))
+    }
+
+    /// The same, with standard error for the test to read, or to close.
+    pub fn session_with_stderr(&self) -> Session {
+        let mut command = self.command(&[&["listen"]]);
+        let all = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Session::new(Running(all.spawn().expect("the driver starts")))
+    }
 }
 
 /// A driver under way; killed if the test ends before it does.
 pub struct Running(Child);
+
+/// What the kernel says of one thread.
+#[derive(Debug)]
+pub struct Task {
+    pub name: String,
+    /// `S` while it waits for something.
+    pub state: char,
+    /// Signals that it blocks, in hexadecimal.
+    pub blocked: String,
+}
 
 impl Running {
     pub fn go_on(&mut self) {
@@ -178,6 +212,35 @@ impl Running {
 
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Its threads.
+    pub fn tasks(&self) -> Vec<Task> {
+        let folder = std::fs::read_dir(format!("/proc/{}/task", self.id()));
+        // A thread may end while it is looked at.
+        let statuses = folder
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        let read = |status: String| {
+            let field = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key));
+                line.unwrap_or_default().trim().to_string()
+            };
+            let state = field("State:").chars().next().unwrap_or('?');
+            Task { name: field("Name:"), state, blocked: field("SigBlk:") }
+        };
+        statuses.map(read).collect()
+    }
+
+    /// Waits until there are so many threads beside the library's own, and all of them wait for something.
+    pub fn wait_for_sleepers(&self, n: usize) {
+        wait_until(&format!("{n} threads sleep"), || {
+            let tasks = self.tasks();
+            let theirs: Vec<_> = tasks.iter().filter(|task| !task.name.starts_with("pgaad-")).collect();
+            theirs.len() == n && theirs.iter().all(|task| task.state == 'S')
+        });
     }
 
     /// What it printed, once it has ended.
@@ -197,4 +260,93 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A driver that takes its commands one at a time.
+pub struct Session {
+    running: Running,
+    said: BufReader<ChildStdout>,
+}
+
+impl Session {
+    fn new(mut running: Running) -> Self {
+        let said = BufReader::new(running.0.stdout.take().expect("a pipe"));
+        Self { running, said }
+    }
+
+    /// Gives it a command, and does not wait for the answer: [`Session::answer`] does.
+    pub fn tell(&mut self, command: &[&str]) {
+        let stdin = self.running.0.stdin.as_mut().expect("a pipe");
+        stdin.write_all(format!("{}\n", command.join("\t")).as_bytes()).expect("the driver reads");
+    }
+
+    /// The lines that the command printed.
+    #[track_caller]
+    pub fn answer(&mut self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let length = self.said.read_line(&mut line).expect("text");
+            match line.trim_end_matches('\n') {
+                _ if length == 0 => panic!("the driver ended: {:?}, after {lines:?}", self.running.0.wait()),
+                "." => return lines,
+                text => lines.push(Line(text.to_string())),
+            }
+        }
+    }
+
+    /// Gives it a command, and waits for all that it prints.
+    #[track_caller]
+    pub fn ask(&mut self, command: &[&str]) -> Vec<Line> {
+        self.tell(command);
+        self.answer()
+    }
+
+    /// The same for a command whose last line says it all.
+    #[track_caller]
+    pub fn one(&mut self, command: &[&str]) -> Line {
+        self.ask(command).pop().expect("a line")
+    }
+
+    /// For a command that does not end with an answer: what it printed until it was gone, and its exit code.
+    pub fn last(mut self, command: &[&str]) -> (String, Option<i32>) {
+        self.tell(command);
+        drop(self.running.0.stdin.take());
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.said, &mut text).expect("text");
+        (text, self.running.0.wait().expect("its status").code())
+    }
+
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Its standard error, where the session was made with it.
+    pub fn stderr(&mut self) -> Option<std::process::ChildStderr> {
+        self.running.0.stderr.take()
+    }
+}
+
+/// Blocks until `done` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs the same for each row at the same time, and fails with all rows that failed.
+pub fn each<T: Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
+    let failed = std::thread::scope(|scope| {
+        let threads: Vec<_> = rows.iter().map(|row| scope.spawn(|| check(row))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().err()).count()
+    });
+    assert_eq!(failed, 0, "{failed} of {} rows failed, see above", rows.len());
+}
+
+/// A driver whose environment makes it sign in to the emulator as the first application.
+pub fn signed_in(emulator: &Emulator) -> Driver {
+    Driver::new().envs(emulator.env(&emulator::APP_ONE))
 }
