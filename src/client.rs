@@ -145,29 +145,43 @@ impl Client {
     }
 }
 
-/// The client behind the short way: made from the environment at first use.
-static DEFAULT: ArcSwapOption<Client> = ArcSwapOption::const_empty();
+/// A place for a client that others use while it is replaced or dropped. Reading it takes no lock.
+pub(crate) struct Shared(ArcSwapOption<Client>);
 
-/// The client behind the short way. A failure is not remembered.
-pub(crate) fn default() -> Result<Arc<Client>, Error> {
-    if let Some(client) = DEFAULT.load_full() {
-        return Ok(client);
+impl Shared {
+    pub(crate) const fn empty() -> Self {
+        Self(ArcSwapOption::const_empty())
     }
-    let made = Arc::new(Client::new("")?);
-    // Of threads that come here together, one's client is kept and all use that.
-    let before = DEFAULT.compare_and_swap(&None::<Arc<Client>>, Some(made.clone()));
-    Ok(before.as_ref().cloned().unwrap_or(made))
-}
 
-/// The default client's fresh token, without counting references.
-pub(crate) fn warm_default_token<R>(give: impl FnOnce(&str, i64) -> R) -> Option<R> {
-    DEFAULT.load().as_ref()?.warm_token(give)
-}
+    /// The client, for a call that stays with it whatever happens to the place.
+    pub(crate) fn get(&self) -> Option<Arc<Client>> {
+        self.0.load_full()
+    }
 
-/// Drops the default client with its tokens and reads the environment anew.
-pub(crate) fn renew_default() -> Result<(), Error> {
-    DEFAULT.store(None);
-    default().map(drop)
+    /// The client; where there is none, one made from the environment. A failure is not remembered.
+    pub(crate) fn get_or_make(&self) -> Result<Arc<Client>, Error> {
+        if let Some(client) = self.get() {
+            return Ok(client);
+        }
+        let made = Arc::new(Client::new("")?);
+        // Of threads that come here together, one's client is kept and all use that.
+        let before = self.0.compare_and_swap(&None::<Arc<Client>>, Some(made.clone()));
+        Ok(before.as_ref().cloned().unwrap_or(made))
+    }
+
+    pub(crate) fn put(&self, client: Client) {
+        self.0.store(Some(Arc::new(client)));
+    }
+
+    /// Empties the place; false if it was empty. Calls that run on the client finish.
+    pub(crate) fn clear(&self) -> bool {
+        self.0.swap(None).is_some()
+    }
+
+    /// See [`Client::warm_token`]. Counts no references, which threads would fight for.
+    pub(crate) fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
+        self.0.load().as_ref()?.warm_token(give)
+    }
 }
 
 /// Fingerprints of the tokens that this process was given, so that one that comes back as a password is known.

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::libpq::{self, Arguments, Connection, Libpq};
 use crate::log::Level;
 use crate::os;
-use crate::policy::{Judge, Surroundings};
+use crate::policy::{self, Judge, Surroundings};
 use crate::settings::{Auth, config};
 
 /// What the caller of a connect function gave.
@@ -109,12 +109,28 @@ fn as_asked(libpq: &Libpq, request: &Request<'_>) -> Option<Connection> {
     }
 }
 
-/// All but the token goes as one string, in which an empty value counts and keeps the environment out.
 fn with_token(libpq: &Libpq, options: &Options, token: &AccessToken) -> Option<Connection> {
-    let mut arguments = Arguments::new();
-    arguments.push(b"dbname", &options.to_conninfo()).ok()?;
+    let (mut arguments, expand_dbname) = as_arrays(options).ok()?;
     arguments.push(b"password", token.secret().as_bytes()).ok()?;
-    libpq.connect(&arguments, true)
+    libpq.connect(&arguments, expand_dbname)
+}
+
+/// The options as arrays, and whether their first `dbname` is to be expanded. In arrays an empty value is none; in a
+/// string it counts, and keeps the environment out. So the empty ones go first, as a string; a `dbname` behind that
+/// is a name, whatever it looks like.
+fn as_arrays(options: &Options) -> Result<(Arguments<'static>, bool), Error> {
+    let mut arguments = Arguments::new();
+    let mut empty = Options::default();
+    for (keyword, value) in options.iter().filter(|(_, value)| value.is_empty()) {
+        empty.set(keyword, value);
+    }
+    if !empty.is_empty() {
+        arguments.push(b"dbname", &empty.to_conninfo())?;
+    }
+    for (keyword, value) in options.iter().filter(|(_, value)| !value.is_empty()) {
+        arguments.push(keyword, value)?;
+    }
+    Ok((arguments, !empty.is_empty()))
 }
 
 fn plan_with(
@@ -228,26 +244,18 @@ fn effective(
     env: Environment<'_>,
     files: &Files<'_>,
 ) -> Result<Effective, Stop> {
-    let mut arguments = Arguments::new();
-    if !given.is_empty() {
-        arguments.push(b"dbname", &given.to_conninfo())?;
-    }
-    let resolved = libpq.resolve(&arguments, true).ok_or(Stop::Unresolved)?;
+    let (arguments, expand_dbname) = as_arrays(given)?;
+    let resolved = libpq.resolve(&arguments, expand_dbname, &policy::is_judged).ok_or(Stop::Unresolved)?;
     let read = |name: &str| env.libpq(name);
     let service =
         conninfo::service::load(given, &read, files.home.as_deref(), libpq.version()).unwrap_or_default();
-    let mut effective = conninfo::resolve(given, service.as_ref(), &read, libpq.version(), &|_| None);
+    let mut effective = Effective::default();
     for (keyword, value) in resolved.options.iter() {
+        let source = source(keyword, value, given, service.as_ref(), env);
         // libpq puts the operating system's user in for an absent one, and the user for an absent database.
-        let absent = matches!(keyword, "user" | "dbname") && effective.source(keyword) == Source::Default;
-        if absent || keyword == "password" || effective.value(keyword) == value {
-            continue;
+        if source != Source::Default || !matches!(keyword, "user" | "dbname") {
+            effective.set(keyword, value, source);
         }
-        let source = match effective.source(keyword) {
-            Source::Default => Source::Service,
-            source => source,
-        };
-        effective.set(keyword, value, source);
     }
     let password = match resolved.password {
         Some(password) => password.to_vec(),
@@ -257,6 +265,28 @@ fn effective(
     };
     effective.set("password", password, Source::Given);
     Ok(effective)
+}
+
+/// Where a value that libpq reports comes from, by its precedence.
+fn source(
+    keyword: &str,
+    value: &[u8],
+    given: &Options,
+    service: Option<&Options>,
+    env: Environment<'_>,
+) -> Source {
+    let known = conninfo::keyword(keyword);
+    let variable = known.and_then(|known| known.env).filter(|name| env.libpq(name).is_some());
+    let service_says = service.and_then(|service| service.get(keyword)) == Some(value);
+    match variable {
+        _ if given.contains(keyword) => Source::Given,
+        _ if service_says => Source::Service,
+        Some(name) => Source::Environment(name),
+        None if keyword == "sslmode" && value == b"require" && env.libpq("PGREQUIRESSL").is_some() => {
+            Source::Environment("PGREQUIRESSL")
+        }
+        None => Source::Default,
+    }
 }
 
 /// The files that decide beside the options: the home directory's, the distribution's.
@@ -280,12 +310,16 @@ impl<'a> Files<'a> {
         conninfo::passfile::passwords(effective, user, self.home.as_deref()).into_iter().flatten().next()
     }
 
-    fn surroundings<'k>(&self, knows: &'k dyn Fn(&str) -> bool, version: i32) -> Surroundings<'k> {
-        let user_roots = self.home.as_ref().map(|home| home.join(".postgresql/root.crt"));
+    /// `~/.postgresql/root.crt`, which libpq checks servers by where it is there.
+    fn user_roots(&self) -> Option<PathBuf> {
+        let roots = self.home.as_ref()?.join(".postgresql/root.crt");
+        roots.is_file().then_some(roots)
+    }
+
+    fn surroundings<'s>(&'s self, knows: &'s dyn Fn(&str) -> bool, version: i32) -> Surroundings<'s> {
         Surroundings {
-            bundle: bundle::find(),
+            default_roots: Box::new(|| self.user_roots().or_else(bundle::find)),
             is_own_bundle: bundle::is_own,
-            user_roots: user_roots.filter(|path| path.is_file()),
             knows,
             knows_system_roots: version >= 160_000,
             is_suspect: self.env.is_suspect(),

@@ -12,10 +12,8 @@ use crate::settings::{Auth, COSMOS_HOSTS, Cloud, Settings, config, fits};
 
 /// What the machine and the libpq at hand offer.
 pub(crate) struct Surroundings<'a> {
-    /// The distribution's bundle of roots.
-    pub(crate) bundle: Option<PathBuf>,
-    /// `~/.postgresql/root.crt`, where it is there.
-    pub(crate) user_roots: Option<PathBuf>,
+    /// The roots where none are named: `~/.postgresql/root.crt`, else the distribution's bundle.
+    pub(crate) default_roots: Box<dyn Fn() -> Option<PathBuf> + 'a>,
     /// Whether a path is a file of roots that somebody chose, not a distribution's bundle.
     pub(crate) is_own_bundle: fn(&Path) -> bool,
     /// Whether the libpq at hand knows a keyword.
@@ -24,6 +22,35 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) knows_system_roots: bool,
     /// Whether another user may have chosen libpq's variables and files (`AT_SECURE`).
     pub(crate) is_suspect: bool,
+}
+
+/// What decides where a token would go, and how.
+const DECIDING: &[&str] = &[
+    "host",
+    "hostaddr",
+    "port",
+    "requirepeer",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "sslcrldir",
+    "sslsni",
+    "sslcertmode",
+    "sslnegotiation",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "gssencmode",
+    "channel_binding",
+];
+
+/// What else is looked at.
+const CONSIDERED: &[&str] = &["user", "dbname", "connect_timeout", "passfile"];
+
+/// Whether an option is looked at before a connection is made.
+pub(crate) fn is_judged(keyword: &str) -> bool {
+    DECIDING.contains(&keyword) || CONSIDERED.contains(&keyword)
 }
 
 /// One of the servers that a connection may reach.
@@ -225,26 +252,7 @@ impl<'a> Judge<'a> {
 
     /// Another user chose what would decide where the token goes, or how.
     fn check_suspects(&self) -> Result<(), Error> {
-        const DECIDING: [&str; 17] = [
-            "host",
-            "hostaddr",
-            "port",
-            "requirepeer",
-            "sslmode",
-            "sslrootcert",
-            "sslcert",
-            "sslkey",
-            "sslcrl",
-            "sslcrldir",
-            "sslsni",
-            "sslcertmode",
-            "sslnegotiation",
-            "ssl_min_protocol_version",
-            "ssl_max_protocol_version",
-            "gssencmode",
-            "channel_binding",
-        ];
-        for keyword in DECIDING.into_iter().filter(|keyword| !self.effective.value(keyword).is_empty()) {
+        for keyword in DECIDING.iter().filter(|keyword| !self.effective.value(keyword).is_empty()) {
             let from = match self.effective.source(keyword) {
                 Source::Environment(name) => format!("the environment variable {name}"),
                 Source::Service => "the connection service".into(),
@@ -276,10 +284,10 @@ impl<'a> Judge<'a> {
     fn require_tls(&self, options: &mut Options, around: &Surroundings<'_>) -> Result<(), Error> {
         let given = self.effective.value("sslrootcert");
         let roots = if given.is_empty() {
-            match (&around.user_roots, &around.bundle) {
-                (Some(path), _) | (None, Some(path)) => path.clone(),
-                (None, None) if around.knows_system_roots => PathBuf::from("system"),
-                (None, None) => {
+            match (around.default_roots)() {
+                Some(roots) => roots,
+                None if around.knows_system_roots => PathBuf::from("system"),
+                None => {
                     return Err(config(
                         "No certificate authorities to check the server's certificate with: install the package \
                          ca-certificates, or name a file in sslrootcert (PGSSLROOTCERT).",

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 pub use status::*;
 
-use crate::client::{self, Client};
+use crate::client::{Client, Shared};
 use crate::connection::{self, Request};
 use crate::error::Error;
 use crate::libpq::{self, Arguments, Connection};
+use crate::os::fork::Lock;
 use guard::call;
 use ptr::{Out, give};
 
@@ -24,66 +25,42 @@ use ptr::{Out, give};
 pub type pg_conn = libpq::PgConn;
 
 /// One identity with its settings and its tokens. Any number of threads may use one client at the same time.
-pub enum pgaad_client {
-    #[doc(hidden)]
-    Own(Client),
-    #[doc(hidden)]
-    Default,
-}
+pub struct pgaad_client(Shared);
 
 const _: () = {
     const fn any_thread<T: Send + Sync>() {}
     any_thread::<pgaad_client>();
 };
 
-/// Stands for the default client, which is another one after `pgaad_client_invalidate`.
-static DEFAULT: pgaad_client = pgaad_client::Default;
+/// The client behind the functions that take none.
+static DEFAULT: pgaad_client = pgaad_client(Shared::empty());
+
+/// Handles of clients that were freed, to be used again: the memory of a handle stays a handle, so that a call
+/// that still runs finds the client gone, not the memory.
+static FREED: Lock<Vec<&'static pgaad_client>> = Lock::new(Vec::new());
 
 fn default_client() -> *mut pgaad_client {
     (&raw const DEFAULT).cast_mut()
 }
 
-/// A client that stays while a call runs on it, even if another thread frees it meanwhile.
-enum Handle {
-    Own(Arc<pgaad_client>),
-    Default,
+/// # Safety
+/// `client` is NULL or came from one of the functions that make clients.
+unsafe fn handle(client: *const pgaad_client) -> Result<&'static pgaad_client, Error> {
+    // SAFETY: the caller says so, and handles are never unmapped.
+    unsafe { client.as_ref() }.ok_or_else(|| ptr::is_null("client"))
 }
 
-impl Handle {
-    /// # Safety
-    /// `client` is NULL or came from one of the functions that make clients, and was not freed before.
-    unsafe fn new(client: *const pgaad_client) -> Result<Self, Error> {
-        if client.is_null() {
-            return Err(ptr::is_null("client"));
-        }
-        if std::ptr::eq(client, default_client()) {
-            return Ok(Self::Default);
-        }
-        // SAFETY: it came from Arc::into_raw, and its owner's count is there as long as the call may start.
-        unsafe {
-            Arc::increment_strong_count(client);
-            Ok(Self::Own(Arc::from_raw(client)))
-        }
+impl pgaad_client {
+    fn is_default(&self) -> bool {
+        std::ptr::eq(self, &DEFAULT)
     }
 
-    fn with<R>(&self, body: impl FnOnce(&Client) -> Result<R, Error>) -> Result<R, Error> {
-        match self {
-            Self::Own(own) => match &**own {
-                pgaad_client::Own(client) => body(client),
-                pgaad_client::Default => client::default().and_then(|client| body(&client)),
-            },
-            Self::Default => client::default().and_then(|client| body(&client)),
+    /// The client, for as long as a call runs on it.
+    fn get(&self) -> Result<Arc<Client>, Error> {
+        if self.is_default() {
+            return self.0.get_or_make();
         }
-    }
-
-    fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
-        match self {
-            Self::Own(own) => match &**own {
-                pgaad_client::Own(client) => client.warm_token(give),
-                pgaad_client::Default => client::warm_default_token(give),
-            },
-            Self::Default => client::warm_default_token(give),
-        }
+        self.0.get().ok_or_else(|| ptr::invalid("client was given back with pgaad_client_free.".into()))
     }
 }
 
@@ -128,7 +105,7 @@ pub unsafe extern "C" fn pgaad_free(string: *mut c_void) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_get_token(token: *mut *mut c_char, errmsg: *mut *mut c_char) -> pgaad_status {
     // SAFETY: the pointers are passed on as they came.
-    unsafe { get_token(|| Ok(Handle::Default), -1, token, None, errmsg) }
+    unsafe { get_token(&DEFAULT, -1, token, None, errmsg) }
 }
 
 /// Writes a conninfo string for libpq: the caller's options, and, where Entra is on for this server, a token as
@@ -193,7 +170,10 @@ pub unsafe extern "C" fn pgaad_client_new(
         let (client, settings) =
             unsafe { (Out::new(client, std::ptr::null_mut(), "client")?, ptr::utf8(settings, "settings")?) };
         let made = Client::new(settings)?;
-        client.put(Arc::into_raw(Arc::new(pgaad_client::Own(made))).cast_mut());
+        let handle =
+            FREED.with(Vec::pop).unwrap_or_else(|| Box::leak(Box::new(pgaad_client(Shared::empty()))));
+        handle.0.put(made);
+        client.put(std::ptr::from_ref(handle).cast_mut());
         Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.
@@ -211,7 +191,7 @@ pub unsafe extern "C" fn pgaad_client_default(
     let body = || {
         // SAFETY: the header asks for a place to write to.
         let client = unsafe { Out::new(client, std::ptr::null_mut(), "client")? };
-        client::default()?;
+        DEFAULT.get()?;
         client.put(default_client());
         Ok(())
     };
@@ -223,12 +203,15 @@ pub unsafe extern "C" fn pgaad_client_default(
 /// connections taken from it stay valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_free(client: *mut pgaad_client) {
-    if client.is_null() || std::ptr::eq(client, default_client()) {
-        return;
-    }
+    // SAFETY: the header asks for NULL or a client.
+    let Some(client) = (unsafe { client.as_ref() }).filter(|client| !client.is_default()) else { return };
     // A failure has nobody to go to.
-    // SAFETY: it came from Arc::into_raw in pgaad_client_new, and the header asks to free it once.
-    let _ = crate::bug::contain(|| drop(unsafe { Arc::from_raw(client) }));
+    let _ = crate::bug::contain(|| {
+        // Given back twice, it is used again once.
+        if client.0.clear() {
+            FREED.with(|freed| freed.push(client));
+        }
+    });
 }
 
 /// pgaad_get_token for a client.
@@ -245,33 +228,33 @@ pub unsafe extern "C" fn pgaad_client_get_token(
     errmsg: *mut *mut c_char,
 ) -> pgaad_status {
     // SAFETY: the pointers are passed on as they came.
-    unsafe { get_token(|| Handle::new(client), timeout_ms, token, Some(expires_on), errmsg) }
+    unsafe { get_token(client, timeout_ms, token, Some(expires_on), errmsg) }
 }
 
 /// # Safety
 /// The pointers are as the header asks for them.
 unsafe fn get_token(
-    client: impl FnOnce() -> Result<Handle, Error>,
+    client: *const pgaad_client,
     timeout_ms: c_int,
     token: *mut *mut c_char,
     expires_on: Option<*mut i64>,
     errmsg: *mut *mut c_char,
 ) -> pgaad_status {
     let body = || {
-        // SAFETY: the header asks for places to write to.
-        let (expires_on, token) = unsafe {
+        // SAFETY: the header asks for places to write to, and for a client.
+        let (expires_on, token, client) = unsafe {
             let expires_on = expires_on.and_then(|place| Out::optional(place, 0));
-            (expires_on, Out::new(token, std::ptr::null_mut(), "token")?)
+            (expires_on, Out::new(token, std::ptr::null_mut(), "token")?, handle(client)?)
         };
-        let client = client()?;
-        let (copy, end) = match client.warm_token(|secret, end| (give(secret.as_bytes()), end)) {
+        let (copy, end) = match client.0.warm_token(|secret, end| (give(secret.as_bytes()), end)) {
             Some((copy, end)) => (copy?, end),
             None => {
                 let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
-                let got = client.with(|client| match timeout {
+                let client = client.get()?;
+                let got = match timeout {
                     Some(timeout) => client.token_within(timeout),
                     None => client.token(),
-                })?;
+                }?;
                 (give(got.secret().as_bytes())?, got.expires_on())
             }
         };
@@ -299,10 +282,10 @@ pub unsafe extern "C" fn pgaad_client_connstring(
             (
                 Out::new(connstring, std::ptr::null_mut(), "connstring")?,
                 ptr::string(conninfo),
-                Handle::new(client)?,
+                handle(client)?,
             )
         };
-        let made = client.with(|client| connection::connstring(client, conninfo.to_bytes()))?;
+        let made = connection::connstring(&*client.get()?, conninfo.to_bytes())?;
         connstring.put(give(&made)?);
         Ok(())
     };
@@ -351,11 +334,9 @@ unsafe fn connect<'a>(
 ) -> *mut pg_conn {
     let open = || {
         // SAFETY: the caller says so.
-        let opened = unsafe { Handle::new(client) }.and_then(|handle| {
-            let request = request()?;
-            handle.with(|client| Ok(connection::connect(client, &request)))
-        });
-        opened.unwrap_or_else(connection::refused)
+        let client = unsafe { handle(client) }.and_then(pgaad_client::get);
+        let asked = client.and_then(|client| Ok((client, request()?)));
+        asked.map_or_else(connection::refused, |(client, request)| connection::connect(&client, &request))
     };
     let opened = crate::bug::contain(open).unwrap_or_else(connection::refused);
     opened.map_or(std::ptr::null_mut(), Connection::into_raw)
@@ -368,13 +349,16 @@ pub unsafe extern "C" fn pgaad_client_invalidate(
     client: *mut pgaad_client,
     errmsg: *mut *mut c_char,
 ) -> pgaad_status {
-    // SAFETY: the header asks for a client.
-    let body = || match unsafe { Handle::new(client)? } {
-        Handle::Default => client::renew_default(),
-        own => own.with(|client| {
-            client.invalidate();
-            Ok(())
-        }),
+    let body = || {
+        // SAFETY: the header asks for a client.
+        let client = unsafe { handle(client)? };
+        if client.is_default() {
+            client.0.clear();
+            client.0.get_or_make()?;
+        } else {
+            client.get()?.invalidate();
+        }
+        Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.
     unsafe { call(errmsg, body) }

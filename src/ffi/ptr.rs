@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use crate::error::{Error, ErrorKind};
 
-fn invalid(message: String) -> Error {
+pub(super) fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 

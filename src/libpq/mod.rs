@@ -76,8 +76,8 @@ impl Values {
 /// What libpq would connect with: arguments, service file, environment and built-in defaults merged.
 #[derive(Default)]
 pub(crate) struct Resolved {
-    /// All options but `target_session_attrs`, which the question itself occupies. `password` is the one that
-    /// was given, not one from the passfile.
+    /// The options that were asked for. `target_session_attrs` is occupied by the question itself; `password` is
+    /// the one that was given, not one from the passfile.
     pub(crate) options: Values,
     /// The password that would be sent to the first host, from whatever source, the passfile included. Not
     /// empty.
@@ -152,7 +152,12 @@ impl Libpq {
     /// What libpq makes of these arguments, the environment and its files; None where it refuses them, which
     /// the real connect then says in libpq's words. Opens no socket: the connect fails at an option of ours that
     /// libpq looks at last, after everything is merged. Reads the files that a connect reads.
-    pub(crate) fn resolve(&self, arguments: &Arguments, expand_dbname: bool) -> Option<Resolved> {
+    pub(crate) fn resolve(
+        &self,
+        arguments: &Arguments,
+        expand_dbname: bool,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Option<Resolved> {
         let (keywords, values) = arguments.arrays(Some((c"target_session_attrs", SENTINEL)));
         // SAFETY: both arrays end with NULL and hold strings that live until the call is over.
         let conn = unsafe {
@@ -160,18 +165,16 @@ impl Libpq {
         };
         let conn = NonNull::new(conn).map(Connection)?;
         let refused = !self.error_message(&conn).contains(&*SENTINEL.to_string_lossy());
-        let mut options = self.values(&conn);
-        options.0.retain(|(keyword, _)| keyword != "target_session_attrs");
-        let resolved = Resolved { options, password: self.password(&conn) };
+        let resolved = Resolved { options: self.values(&conn, wanted), password: self.password(&conn) };
         self.finish(conn);
         (!refused).then_some(resolved)
     }
 
-    /// The options that a connection was opened with. Nothing for one whose arguments libpq could not read.
-    pub(crate) fn values(&self, conn: &Connection) -> Values {
+    /// Options that a connection was opened with. Nothing for one whose arguments libpq could not read.
+    fn values(&self, conn: &Connection, wanted: &dyn Fn(&str) -> bool) -> Values {
         // SAFETY: the connection is alive; NULL (no memory) is no list.
         let list = NonNull::new(unsafe { (self.pq.PQconninfo)(conn.as_raw()) });
-        list.map(|first| OptionList { libpq: self, first }.values()).unwrap_or_default()
+        list.map(|first| OptionList { libpq: self, first }.values(wanted)).unwrap_or_default()
     }
 
     /// `PQconnectdbParams`. None: out of memory, as everywhere below.
@@ -267,7 +270,7 @@ impl Libpq {
     /// message.
     #[cfg(test)]
     pub(crate) fn parse(&self, conninfo: &CStr) -> Result<Values, String> {
-        self.parse_list(conninfo).map(|list| list.values())
+        self.parse_list(conninfo).map(|list| list.values(&|_| true))
     }
 
     fn parse_list(&self, conninfo: &CStr) -> Result<OptionList<'_>, String> {
@@ -301,13 +304,14 @@ impl OptionList<'_> {
         (0..).map(at).take_while(|option| !option.keyword.is_null())
     }
 
-    fn values(&self) -> Values {
+    fn values(&self, wanted: &dyn Fn(&str) -> bool) -> Values {
         let text = |option: &sys::ConninfoOption| {
             let value = NonNull::new(option.val)?;
             // SAFETY: keyword and value are strings that live as long as the list.
             let (keyword, value) =
                 unsafe { (CStr::from_ptr(option.keyword), CStr::from_ptr(value.as_ptr())) };
-            Some((keyword.to_string_lossy().into_owned(), Zeroizing::new(value.to_bytes().to_vec())))
+            let keyword = keyword.to_str().ok().filter(|keyword| wanted(keyword))?;
+            Some((keyword.to_string(), Zeroizing::new(value.to_bytes().to_vec())))
         };
         Values(self.iter().filter_map(text).collect())
     }

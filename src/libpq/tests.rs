@@ -47,7 +47,9 @@ fn resolving_merges_everything() {
         ("hostaddr", "203.0.113.1"),
         ("target_session_attrs", "read-write"),
     ];
-    let Some(resolved) = libpq().resolve(&arguments(&options), true) else { panic!("not resolved") };
+    let Some(resolved) = libpq().resolve(&arguments(&options), true, &|_| true) else {
+        panic!("not resolved")
+    };
     let get = |keyword| resolved.options.get(keyword).map(|value| std::str::from_utf8(value).unwrap());
     assert_eq!(get("user"), Some("late"));
     assert_eq!(get("host"), Some("db.example"));
@@ -55,7 +57,6 @@ fn resolving_merges_everything() {
     assert_eq!(get("dbname"), Some("app"));
     assert_eq!(get("sslmode"), Some("require"));
     assert_eq!(get("password"), Some("p w"));
-    assert_eq!(get("target_session_attrs"), None);
     assert_eq!(resolved.password.as_ref().map(|password| password.as_slice()), Some(&b"p w"[..]));
 }
 
@@ -65,7 +66,7 @@ fn resolving_contacts_nobody() {
     server.set_nonblocking(true).unwrap();
     let port = server.local_addr().unwrap().port().to_string();
     let options = arguments(&[("host", "127.0.0.1"), ("port", &port), ("user", "u")]);
-    assert!(libpq().resolve(&options, false).is_some());
+    assert!(libpq().resolve(&options, false, &|_| true).is_some());
     assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
@@ -75,7 +76,7 @@ fn a_password_from_the_passfile_is_seen() {
     std::fs::write(&path, "h1:*:*:*:from the file\n").unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let options = [("host", "h1"), ("user", "u"), ("passfile", path.to_str().unwrap())];
-    let resolved = libpq().resolve(&arguments(&options), false);
+    let resolved = libpq().resolve(&arguments(&options), false, &|_| true);
     std::fs::remove_file(path).unwrap();
     let Some(resolved) = resolved else { panic!("not resolved") };
     assert_eq!(resolved.password.as_ref().map(|password| password.as_slice()), Some(&b"from the file"[..]));
@@ -84,7 +85,7 @@ fn a_password_from_the_passfile_is_seen() {
 
 #[test]
 fn what_libpq_refuses_is_told_apart() {
-    let refused = |options: &[(&str, &str)]| libpq().resolve(&arguments(options), true).is_none();
+    let refused = |options: &[(&str, &str)]| libpq().resolve(&arguments(options), true, &|_| true).is_none();
     assert!(refused(&[("sslmode", "nonsense"), ("host", "h")]));
     assert!(refused(&[("nonsense", "1")]));
     assert!(refused(&[("dbname", "host='a")]));
@@ -100,7 +101,7 @@ fn a_failed_connection_carries_our_text_and_status() {
         assert_eq!(libpq.status(&conn), BAD);
         assert_eq!(libpq.status_of(&conn), 10);
         assert!(libpq.password(&conn).is_none());
-        assert_eq!(libpq.values(&conn).iter().count(), 0);
+        assert_eq!(libpq.values(&conn, &|_| true).iter().count(), 0);
         libpq.finish(conn);
     }
     let conn = libpq.failed("a\0b", 1).unwrap();

@@ -1,14 +1,15 @@
 //! Builds C programs as a user does, and runs them in an environment that holds only what the test names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use emulator::{Emulator, PATIENCE};
+use emulator::{App, Emulator, PATIENCE, Postgres};
 
 /// The folder of the libraries that this very build made.
 fn built() -> PathBuf {
@@ -98,9 +99,101 @@ impl Line {
         self.get("errmsg")
     }
 
+    /// The options of a line that lists them, decoded.
+    pub fn options(&self) -> Options {
+        let text = self.0.split(" errmsg=").next().unwrap_or_default();
+        let pairs = text.split(' ').skip(1).filter_map(|pair| pair.split_once('='));
+        pairs
+            .filter(|(name, _)| *name != "status")
+            .map(|(name, value)| (name.into(), decoded(value)))
+            .collect()
+    }
+
     /// The value of a command that prints its name and one word.
     pub fn word(&self) -> &str {
         self.0.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
+/// Connection options by keyword.
+pub type Options = BTreeMap<String, String>;
+
+pub fn options(pairs: &[(&str, &str)]) -> Options {
+    pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+}
+
+/// What the driver printed with `%XX`.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A conninfo or settings string that libpq's grammar reads as these options.
+pub fn conninfo(pairs: &[(&str, &str)]) -> String {
+    let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
+    pairs.iter().map(|(name, value)| format!("{name}='{}' ", quoted(value))).collect()
+}
+
+/// A token service and a database for all tests that leave both as they are.
+pub struct Ground {
+    pub emulator: Emulator,
+    pub postgres: Postgres,
+}
+
+/// Starts it at first use. It is never dropped, and ends with this process, however that ends.
+pub fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        let emulator = Emulator::start();
+        let postgres = Postgres::start(&emulator);
+        Ground { emulator, postgres }
+    })
+}
+
+impl Ground {
+    /// A driver that signs in as this application, by its role.
+    pub fn driver(&self, app: &App) -> Driver {
+        Driver::new().envs(self.emulator.env(app)).envs(self.postgres.env(app.role))
+    }
+
+    /// The roles that a token was used for, in order, and whether they were let in.
+    pub fn uses_of(&self, token: &str) -> Vec<(String, bool)> {
+        let claims = emulator::claims(token).expect("a token");
+        let binds = self.postgres.binds();
+        let uses = binds.iter().filter(|bind| bind.uti.as_deref() == claims["uti"].as_str());
+        uses.map(|bind| (bind.role.clone(), bind.ok())).collect()
+    }
+}
+
+/// A port of this machine that nobody is to call.
+pub struct Listener(TcpListener);
+
+impl Listener {
+    pub fn start() -> Self {
+        Self(TcpListener::bind(("127.0.0.1", 0)).expect("a port"))
+    }
+
+    pub fn port(&self) -> String {
+        self.0.local_addr().expect("an address").port().to_string()
+    }
+
+    /// Waits for a call.
+    pub fn accept(&self) -> TcpStream {
+        self.0.accept().expect("a connection").0
+    }
+
+    /// Whether anybody called since the last time. A connection is there once the caller has it.
+    pub fn was_called(&self) -> bool {
+        self.0.set_nonblocking(true).expect("a socket");
+        let called = self.0.accept().is_ok();
+        self.0.set_nonblocking(false).expect("a socket");
+        called
     }
 }
 
