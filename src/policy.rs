@@ -209,7 +209,7 @@ impl<'a> Judge<'a> {
 
     /// Which token the servers want.
     fn purpose(&self) -> Result<Purpose, Error> {
-        let cosmos = |server: &&Server| fits(COSMOS_HOSTS, &server.name);
+        let cosmos = |server: &&Server| server.own.is_some() && fits(COSMOS_HOSTS, &server.name);
         match self.servers.iter().filter(cosmos).count() {
             _ if self.settings.scope.is_some() => Ok(Purpose::Database),
             0 => Ok(Purpose::Database),
@@ -331,10 +331,11 @@ impl Server {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (host, address) = (text(host.host), text(host.hostaddr));
         let name = if host.is_empty() { address.clone() } else { host.clone() };
-        let own = Cloud::ALL
-            .into_iter()
-            .find(|cloud| cloud.server_hosts().iter().any(|pattern| fits(pattern, &name)));
         let is_socket = address.is_empty() && (host.is_empty() || host.starts_with(['/', '@']));
+        // A directory is nobody's server, whatever its name ends in.
+        let owns =
+            |cloud: &Cloud| !is_socket && cloud.server_hosts().iter().any(|pattern| fits(pattern, &name));
+        let own = Cloud::ALL.into_iter().find(owns);
         let reached = if address.is_empty() { &host } else { &address };
         let kind = if own.is_some() || settings.server_hosts.names(&name) {
             Kind::Azure

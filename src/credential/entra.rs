@@ -335,10 +335,41 @@ fn correlation_id(answer: &Answer) -> Option<String> {
     id.or(answer.header("client-request-id")).map(str::to_string)
 }
 
-/// A service that repeats the secret must not make us repeat it.
+/// A service that repeats the secret must not make us repeat it, in whatever spelling of a form.
 fn redact(text: &str, secret: &Secret) -> String {
-    let text = text.replace(secret.reveal(), "***");
-    text.replace(&encode(secret.reveal()), "***")
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        match spelled(rest.as_bytes(), secret.reveal().as_bytes()).filter(|length| *length > 0) {
+            Some(length) => {
+                clean.push_str("***");
+                rest = &rest[length..];
+            }
+            None => {
+                clean.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    clean
+}
+
+/// The length of the secret at the start of the text: each byte as itself, as `%XX`, or, a blank, as `+`.
+fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
+    let mut rest = text;
+    for &byte in secret {
+        let escaped = rest
+            .strip_prefix(b"%")
+            .and_then(|hex| hex.get(..2))
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        let length = match rest.first() {
+            _ if escaped.is_some_and(|hex| u8::from_str_radix(hex, 16) == Ok(byte)) => 3,
+            Some(&first) if first == byte || (first == b'+' && byte == b' ') => 1,
+            _ => return None,
+        };
+        rest = &rest[length..];
+    }
+    Some(text.len() - rest.len())
 }
 
 fn log(

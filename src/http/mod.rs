@@ -62,8 +62,8 @@ impl Http {
             .max_redirects_will_error(false)
             .proxy(proxy)
             .user_agent(concat!("pgaad/", env!("CARGO_PKG_VERSION")))
-            .input_buffer_size(16 * 1024)
-            .output_buffer_size(16 * 1024)
+            .input_buffer_size(tls::BUFFER)
+            .output_buffer_size(tls::BUFFER)
             .build();
         let connector =
             ConnectProxyConnector::default().chain(TcpConnector::default()).chain(tls::TlsConnector(config));

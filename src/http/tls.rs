@@ -20,6 +20,9 @@ use ureq::unversioned::transport::{
 use crate::bundle;
 use crate::error::{Error, ErrorKind};
 
+/// How much of an answer is held at once; its headers must fit.
+pub(super) const BUFFER: usize = 16 * 1024;
+
 /// Who may vouch for the token service, beside the built-in roots.
 #[derive(Default)]
 pub(crate) struct Roots {
@@ -196,7 +199,12 @@ impl Transport for TlsTransport {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.stream.get_mut().set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
+        let room = self.buffers.input_append_buf();
+        // Headers fill the buffer and go on. A read into no room would look like the connection's end.
+        if room.is_empty() {
+            return Err(ureq::Error::LargeResponseHeader(self.buffers.input().len(), BUFFER));
+        }
+        let amount = self.stream.read(room)?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

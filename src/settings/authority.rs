@@ -38,7 +38,8 @@ impl Authority {
         let plain = !rest.ends_with(':')
             && !rest.contains(['?', '#', '@', '\\'])
             && !rest.contains(|c: char| c.is_whitespace());
-        let host = base.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_string));
+        let uri = base.parse::<Uri>().ok().filter(has_a_real_port);
+        let host = uri.and_then(|uri| uri.host().map(str::to_string));
         match host.filter(|host| plain && !host.is_empty()) {
             Some(host) => Ok(Self { base, host }),
             None => {
@@ -63,6 +64,18 @@ impl std::fmt::Display for Authority {
     }
 }
 
+/// Whether the port, if one is written, is one: what is no number would quietly be the default port.
+fn has_a_real_port(uri: &Uri) -> bool {
+    let written = uri.authority().is_some_and(|authority| {
+        authority
+            .as_str()
+            .rsplit('@')
+            .next()
+            .is_some_and(|place| place.trim_start_matches(authority.host()).starts_with(':'))
+    });
+    !written || uri.port_u16().is_some_and(|port| port > 0)
+}
+
 /// A forward proxy, and the hosts that are reached without it.
 #[derive(Clone, Debug)]
 pub(crate) struct Proxy {
@@ -80,7 +93,8 @@ impl Proxy {
             ["http://", "https://"].iter().any(|scheme| url.to_ascii_lowercase().starts_with(scheme));
         let url = url.trim_end_matches('/');
         // The value may hold a password, so the message does not show it.
-        if !known_scheme || ureq::Proxy::new(url).is_err() {
+        let real = url.parse().is_ok_and(|uri| has_a_real_port(&uri));
+        if !known_scheme || !real || ureq::Proxy::new(url).is_err() {
             return Err(value.bad("must be the URL of an HTTP proxy, such as http://proxy.example.com:3128."));
         }
         let list = no_proxy.as_ref().map_or("", Value::as_str);
@@ -139,6 +153,9 @@ mod tests {
         for text in [
             "http://login.microsoftonline.com",
             "http://localhost:1",
+            "https://localhost:port",
+            "https://localhost:99999",
+            "localhost:0",
             "ftp://x",
             "https://",
             "https://a@b",

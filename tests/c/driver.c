@@ -352,7 +352,8 @@ static void new_hex(const char *hex)
             abort();
         settings[i] = (char) byte;
     }
-    report("new_hex", pgaad_client_new(settings, &client, &errmsg), NULL, NULL, errmsg);
+    pgaad_status status = pgaad_client_new(settings, &client, &errmsg);
+    report("new_hex", status, NULL, NULL, errmsg);
     free(settings);
 }
 
@@ -529,7 +530,7 @@ static void obey(char **a, int n)
         if (PQresultStatus(result) == PGRES_TUPLES_OK)
             say("query value=%s\n", PQntuples(result) ? PQgetvalue(result, 0, 0) : "");
         else
-            say("query error=%s", PQresultErrorMessage(result));
+            say("query error=%s", result ? PQresultErrorMessage(result) : PQerrorMessage(conn));
         PQclear(result);
     } else if (IS("finish", 0)) {
         PQfinish(conn);

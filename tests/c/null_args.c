@@ -237,7 +237,7 @@ static void garbage(char *place, unsigned longest)
 }
 
 /* One of the statuses in `allowed`, with outputs to match. */
-static pgaad_status either(const char *what, unsigned allowed, pgaad_status status, const void *output)
+static void either(const char *what, unsigned allowed, pgaad_status status, const void *output)
 {
     CHECK(what, status >= 0 && (allowed & 1U << status));
     CHECK(what, (output != NULL) == (status == PGAAD_OK) && output != JUNK);
@@ -247,7 +247,6 @@ static pgaad_status either(const char *what, unsigned allowed, pgaad_status stat
         CHECK(what, errmsg && errmsg != JUNK && is_message(errmsg, strlen(errmsg)));
     pgaad_free(errmsg == JUNK ? NULL : errmsg);
     errmsg = JUNK;
-    return status;
 }
 
 static void garbage_for_strings(void)
@@ -258,13 +257,17 @@ static void garbage_for_strings(void)
         /* Settings must be UTF-8. */
         garbage(one, 100);
         junk();
-        if (either(one, readable | 1U << PGAAD_INVALID_ARGUMENT, pgaad_client_new(one, &made, &errmsg), made) == PGAAD_OK)
+        pgaad_status status = pgaad_client_new(one, &made, &errmsg);
+        either(one, readable | 1U << PGAAD_INVALID_ARGUMENT, status, made);
+        if (status == PGAAD_OK)
             pgaad_client_free(made);
         /* Connection strings are bytes; a URI would name a host. */
         strcpy(one, i % 3 ? "" : "postgresql://");
         garbage(one + strlen(one), 200);
         junk();
-        if (either(one, readable, pgaad_connstring(one, &text, &errmsg), text) == PGAAD_OK)
+        status = pgaad_connstring(one, &text, &errmsg);
+        either(one, readable, status, text);
+        if (status == PGAAD_OK)
             pgaad_free(text);
         /* What libpq can read leads to PGHOST. */
         if (i % 3 == 0 || i > 300)
@@ -285,17 +288,22 @@ static void long_strings(void)
     memset(string, 'x', size);
     string[size] = '\0';
     junk();
-    either("5 MB of settings", 1U << PGAAD_CONFIG, pgaad_client_new(string, &made, &errmsg), made);
+    pgaad_status status = pgaad_client_new(string, &made, &errmsg);
+    either("5 MB of settings", 1U << PGAAD_CONFIG, status, made);
     junk();
-    either("5 MB of conninfo", 1U << PGAAD_CONFIG, pgaad_connstring(string, &text, &errmsg), text);
+    status = pgaad_connstring(string, &text, &errmsg);
+    either("5 MB of conninfo", 1U << PGAAD_CONFIG, status, text);
     bad("5 MB of conninfo", PGAAD_OK, pgaad_connectdb(string));
     const char *const keywords[] = {"application_name", string, NULL}, *const values[] = {string, "x", NULL};
     bad("5 MB of keyword", PGAAD_OK, pgaad_connectdb_params(keywords, values, 0));
     memcpy(string, "application_name=", 17);
     junk();
-    if (either("5 MB of value", 1U << PGAAD_OK, pgaad_connstring(string, &text, &errmsg), text) == PGAAD_OK)
+    status = pgaad_connstring(string, &text, &errmsg);
+    either("5 MB of value", 1U << PGAAD_OK, status, text);
+    if (status == PGAAD_OK) {
         CHECK("5 MB of value", strlen(text) >= size);
-    pgaad_free(text == JUNK ? NULL : text);
+        pgaad_free(text);
+    }
     bad("5 MB of value", PGAAD_OK, pgaad_connectdb(string));
     free(string);
 }

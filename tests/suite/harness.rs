@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use emulator::{App, Emulator, PATIENCE, Postgres};
 
 /// The folder of the libraries that this very build made.
-fn built() -> PathBuf {
+pub fn built() -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");
     exe.parent().expect("target/<profile>/deps").to_path_buf()
 }
@@ -43,7 +43,8 @@ pub fn shim(name: &str) -> PathBuf {
     compile(name, &["-shared", "-fPIC", "-ldl"])
 }
 
-fn compile(name: &str, more: &[&str]) -> PathBuf {
+/// Compiles `tests/c/<name>.c` with no other libraries than those that `more` names.
+pub fn compile(name: &str, more: &[&str]) -> PathBuf {
     static DONE: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut done = DONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let done = done.get_or_insert_default();
@@ -202,6 +203,7 @@ impl Listener {
 pub struct Driver {
     env: Vec<(String, OsString)>,
     wrapper: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 impl Driver {
@@ -232,8 +234,14 @@ impl Driver {
         self
     }
 
+    /// Runs another program in the driver's place; its arguments are the first command's.
+    pub fn instead(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     fn command(&self, commands: &[&[&str]]) -> Command {
-        let driver = program("driver", &["-lpq"]);
+        let driver = self.program.clone().unwrap_or_else(|| program("driver", &["-lpq"]));
         let mut command = match self.wrapper.split_first() {
             Some((wrapper, arguments)) => {
                 let mut command = Command::new(wrapper);
@@ -274,7 +282,12 @@ impl Driver {
 
     /// Starts a driver that takes one command after the other.
     pub fn session(&self) -> Session {
-        Session::new(self.start(&[&["listen"]]))
+        self.session_of(&["listen"])
+    }
+
+    /// Starts a program that answers as the driver does.
+    pub fn session_of(&self, command: &[&str]) -> Session {
+        Session::new(self.start(&[command]))
     }
 
     /// The same, with standard error for the test to read, or to close.

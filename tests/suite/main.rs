@@ -1,5 +1,13 @@
 //! Every promise made so far, checked from outside: C programs, a strict token service, a real PostgreSQL.
 
+mod abi;
 mod connect;
+mod errors;
 mod harness;
+mod policy;
+mod proxy;
+mod retry;
+mod security;
+mod tls;
 mod token;
+mod valgrind;

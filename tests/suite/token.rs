@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use emulator::serde_json::{Value, json};
 use emulator::{APP_ONE, APP_QUOTED, APP_THREE, APP_TWO, App, Emulator, Fault, Numbers, TENANT_ONE};
 
-use crate::harness::{Driver, Line, signed_in};
+use crate::harness::{Driver, Line, conninfo, signed_in};
 
 const NOW: &[&str] = &["client_get_token", "-1"];
 
@@ -98,8 +98,7 @@ fn each_application_gets_its_own_token_whatever_its_secret_looks_like() {
 
 /// A settings string with this application's identity.
 fn settings(app: &App) -> String {
-    let secret = app.secret.replace('\\', r"\\").replace('\'', r"\'");
-    format!("tenant_id={} client_id={} client_secret='{secret}'", app.tenant.id, app.client_id)
+    conninfo(&[("tenant_id", app.tenant.id), ("client_id", app.client_id), ("client_secret", app.secret)])
 }
 
 /// The application and tenant of a token.
