@@ -13,7 +13,7 @@ use emulator::{APP_ONE, Emulator, Postgres};
 
 const ROUNDS: &str = "400";
 const COLD_PAIRS: usize = 200;
-const CONNECTION_PAIRS: &str = "1000";
+const CONNECTION_PAIRS: &str = "3000";
 
 fn main() {
     let stage = stage();

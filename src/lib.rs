@@ -2,6 +2,9 @@
 //!
 //! C programs use `include/pgaad.h`. Rust programs use [`Client`]: its token is the password of a connection.
 
+// Without the C interface, what only it uses lies idle.
+#![cfg_attr(not(feature = "capi"), allow(dead_code))]
+
 // In dependency order: a module uses those above it. tests/suite/abi.rs holds it to that.
 mod error; //       what can go wrong, and the sentence for people
 mod os; //          the operating system: fork, threads, clocks, freed memory

@@ -257,14 +257,16 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 }
 
 fn pause(answer: &Answer) -> Option<Duration> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let of_seconds = |seconds: f64| Duration::from_secs_f64(seconds.min(LONGEST_PAUSE.as_secs_f64()));
     for name in ["x-ms-retry-after-ms", "retry-after-ms"] {
-        if let Some(pause) = answer.header(name).and_then(|text| text.trim().parse().ok()) {
-            return Some(Duration::from_millis(pause));
+        if let Some(milliseconds) = answer.header(name).and_then(number) {
+            return Some(of_seconds(milliseconds / 1000.0));
         }
     }
     let text = answer.header("retry-after")?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+    if let Some(seconds) = number(text) {
+        return Some(of_seconds(seconds));
     }
     let then = httpdate::parse_http_date(text).ok()?;
     // By the service's own clock where it says what time it has.
@@ -356,20 +358,19 @@ fn redact(text: &str, secret: &Secret) -> String {
 
 /// The length of the secret at the start of the text: each byte as itself, as `%XX`, or, a blank, as `+`.
 fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
-    let mut rest = text;
-    for &byte in secret {
-        let escaped = rest
-            .strip_prefix(b"%")
-            .and_then(|hex| hex.get(..2))
-            .and_then(|hex| std::str::from_utf8(hex).ok());
-        let length = match rest.first() {
-            _ if escaped.is_some_and(|hex| u8::from_str_radix(hex, 16) == Ok(byte)) => 3,
-            Some(&first) if first == byte || (first == b'+' && byte == b' ') => 1,
-            _ => return None,
-        };
-        rest = &rest[length..];
-    }
-    Some(text.len() - rest.len())
+    let Some((&byte, others)) = secret.split_first() else { return Some(0) };
+    let plain = |first: u8| first == byte || (first == b'+' && byte == b' ');
+    let escaped = |hex: &[u8]| {
+        let hex = std::str::from_utf8(hex).ok();
+        hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) == Some(byte)
+    };
+    // A percent sign may stand for itself or begin an escape: what follows decides.
+    let as_itself = text.split_first().filter(|(first, _)| plain(**first));
+    let as_itself = as_itself.and_then(|(_, rest)| Some(1 + spelled(rest, others)?));
+    as_itself.or_else(|| match text {
+        [b'%', a, b, rest @ ..] if escaped(&[*a, *b]) => Some(3 + spelled(rest, others)?),
+        _ => None,
+    })
 }
 
 fn log(

@@ -11,7 +11,9 @@ mod find;
 mod sys;
 
 pub(crate) use arguments::Arguments;
-pub(crate) use choice::{get, loaded, name, peek, settled};
+#[cfg(feature = "capi")]
+pub(crate) use choice::name;
+pub(crate) use choice::{get, loaded, peek, settled};
 pub use sys::PgConn;
 
 use crate::error::{Error, ErrorKind};

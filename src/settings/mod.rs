@@ -192,13 +192,12 @@ impl Settings {
 
         let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
         let log = sources.one_of("log", &Level::ALL)?;
-        sources.one_of("send_certificate_chain", &[("false", ()), ("0", ()), ("true", ()), ("1", ())])?;
-        sources.one_of("callback_thread", &[("caller", ()), ("any", ())])?;
         let refresh_before = sources.number("refresh_before_minutes", 5, 0..=1440)?;
         let timeout = sources.number("timeout_ms", 30_000, 1..=i32::MAX as u32)?;
         let (cloud, authority, cloud_is_fixed) = cloud_and_authority(&sources)?;
         check_cache(&sources)?;
         check_imds_host(&sources)?;
+        check_settings_to_come(&sources)?;
         let server_hosts = sources.patterns("server_hosts")?;
         let allow_plaintext = sources.patterns("allow_plaintext")?;
         let proxy = proxy(&sources)?;
@@ -309,6 +308,28 @@ fn check_cache(sources: &Sources<'_>) -> Result<(), Error> {
             None => cache.bad("takes one of memory, file, file:/path, redis://..., rediss://...."),
         }),
     }
+}
+
+/// Settings of features that a later version brings: without those they would be obeyed by nobody.
+fn check_settings_to_come(sources: &Sources<'_>) -> Result<(), Error> {
+    let any_thread = sources.one_of("callback_thread", &[("caller", false), ("any", true)])?;
+    if any_thread {
+        return Err(not_yet("callback_thread=any"));
+    }
+    for name in [
+        "client_certificate_password",
+        "send_certificate_chain",
+        "service_connection_id",
+        "cache_key",
+        "cache_key_file",
+        "cache_id",
+        "cache_ca_file",
+    ] {
+        if let Some(value) = sources.get(name)?.filter(|value| value.family < Family::Azure) {
+            return Err(not_yet(&format!("{name} ({})", value.name)));
+        }
+    }
+    Ok(())
 }
 
 fn check_imds_host(sources: &Sources<'_>) -> Result<(), Error> {

@@ -40,7 +40,7 @@ impl Patterns {
 
 /// Whether a host name fits one pattern.
 pub(crate) fn fits(pattern: &str, host: &str) -> bool {
-    Patterns(vec![pattern.to_string()]).matches(host)
+    Patterns(vec![normal(pattern)]).matches(host)
 }
 
 /// Host names have no case and may end in a dot; directories keep theirs.

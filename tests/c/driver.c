@@ -27,7 +27,7 @@
  *   suspend SECONDS                 the machine sleeps that long; set_clock SECONDS moves the wall clock alone
  *                                   (both need clock.c preloaded)
  *   ignore SIGNAL                   ignores it; catch SIGNAL counts it, caught prints on which threads it came
- *   warm N                          N tokens with every system call forbidden but the clock's
+ *   warm N                          N tokens with every system call forbidden but the clock's; -1: one, after invalidate
  *   fork_storm THREADS FORKS        forks while threads fetch; each child gets a token
  *   exec PROGRAM [ARGUMENT]...      becomes another program
  *   exit CODE                       at once, whatever threads do
@@ -408,9 +408,11 @@ static void warm(int count)
     /* The C library's allocator may ask the system for memory at first. */
     for (int i = 0; i < 8; i++, pgaad_free(token))
         failed |= pgaad_client_get_token(client, -1, &token, NULL, NULL);
+    if (count < 0)
+        failed |= pgaad_client_invalidate(client, NULL);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
         _exit(4);
-    for (int i = 0; i < count; i++, pgaad_free(token))
+    for (int i = 0; i < abs(count); i++, pgaad_free(token))
         failed |= pgaad_client_get_token(client, i % 2 - 1, &token, NULL, NULL);
     _exit(failed ? 5 : 0);
 }

@@ -1,5 +1,6 @@
-/* NULL and garbage for every argument of every function. The environment names no identity and PGHOST=/nonexistent,
- * so nothing is contacted. Prints what is not as promised; says "done" at the end. */
+/* NULL and garbage for every argument of every function; the argument says how often garbage is tried. The environment
+ * names no identity and PGHOST=/nonexistent, so nothing is contacted. Prints what is not as promised; says "done" at the
+ * end. */
 #include <dlfcn.h>
 #include <libpq-fe.h>
 #include <limits.h>
@@ -249,11 +250,11 @@ static void either(const char *what, unsigned allowed, pgaad_status status, cons
     errmsg = JUNK;
 }
 
-static void garbage_for_strings(void)
+static void garbage_for_strings(int times)
 {
     char one[256], other[256];
     const unsigned readable = 1U << PGAAD_OK | 1U << PGAAD_CONFIG;
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < times; i++) {
         /* Settings must be UTF-8. */
         garbage(one, 100);
         junk();
@@ -308,13 +309,15 @@ static void long_strings(void)
     free(string);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc != 2)
+        return 2;
     junk();
     null_before_the_first_connect();
     null_for_the_short_way();
     null_for_the_long_way();
-    garbage_for_strings();
+    garbage_for_strings(atoi(argv[1]));
     long_strings();
     puts("done");
     return broken;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 typedef int look_up(const char *, const char *, const struct addrinfo *, struct addrinfo **);
@@ -81,7 +82,7 @@ static int is_ours(const char *name)
 {
     const char *end = ".pgaad.test";
     size_t a = strlen(name), b = strlen(end);
-    return a > b && !strcmp(name + a - b, end);
+    return a > b && !strcasecmp(name + a - b, end);
 }
 
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **found)
@@ -101,7 +102,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         status = EAI_AGAIN;
     else if (is_ours(name))
         status = real("127.0.0.1", service, hints, found);
-    else if (!strcmp(name, "localhost"))
+    else if (!strcasecmp(name, "localhost") || !strcasecmp(name, "localhost."))
         status = real(name, service, hints, found);
     note("leave", name);
     return status;

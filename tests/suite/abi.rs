@@ -372,7 +372,7 @@ fn run_to_the_end(driver: &Driver, arguments: &[&str]) {
 fn null_and_garbage_are_refused_or_read_as_promised() {
     // No identity, no database, no file.
     let nowhere = Driver::new().env("PGHOST", "/nonexistent");
-    run_to_the_end(&nowhere.instead(harness::program("null_args", &["-lpq"])), &[]);
+    run_to_the_end(&nowhere.instead(harness::program("null_args", &["-lpq"])), &["5000"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use emulator::{
     TENANT_ONE,
 };
 
-use crate::harness::{Driver, Line, Session, conninfo, signed_in};
+use crate::harness::{Line, Session, conninfo, signed_in};
 
 const NOW: &[&str] = &["client_get_token", "-1"];
 const NOBODY: &str = "aaaaaaaa-0000-0000-0000-00000000dead";
@@ -250,8 +250,8 @@ fn the_message_names_the_variable_that_holds_the_secret() {
 #[test]
 fn a_service_that_repeats_the_secret_does_not_make_us_repeat_it() {
     let emulator = Emulator::start();
-    for app in [&APP_ONE, &APP_QUOTED] {
-        let secret = app.secret;
+    // The last one would be another secret if its own percent signs were taken for an encoding.
+    for secret in [APP_ONE.secret, APP_QUOTED.secret, "8Q~a%25b%2Bc%7e"] {
         let escape = |plain: &str, hex: fn(u8) -> String| -> String {
             let one = |byte: u8| match char::from(byte) {
                 c if c.is_ascii_alphanumeric() || plain.contains(c) => c.to_string(),
@@ -269,11 +269,11 @@ fn a_service_that_repeats_the_secret_does_not_make_us_repeat_it() {
             escape("-._* ", upper).replace(' ', "+"),
             escape("-._* ", lower).replace(' ', "+"),
         ];
-        let mut session = Driver::new().envs(emulator.env(app)).session();
+        let mut session = signed_in(&emulator).env("PGAAD_CLIENT_SECRET", secret).session();
         let mut wrong = Vec::new();
         let mut check = |case: &str, fault: Fault, status: &str| {
             emulator.entra().faults().next(fault);
-            let line = ask(&mut session, "timeout_ms=400");
+            let line = ask(&mut session, "");
             let repeated = spellings.iter().any(|spelling| line.errmsg().contains(spelling));
             if !is_one_clear_line(&line, status) || repeated || !line.errmsg().contains("***") {
                 wrong.push(format!("{case}: {line:?}"));
@@ -290,7 +290,7 @@ fn a_service_that_repeats_the_secret_does_not_make_us_repeat_it() {
             check("alone", answer("", 401), "PGAAD_DENIED");
             // Where a long text is cut, the secret's beginning must not stay.
             check("late", answer(&"x".repeat(770), 401), "PGAAD_DENIED");
-            check("503", answer("", 503), "PGAAD_NETWORK");
+            check("503", answer("", 503).retry_after(60), "PGAAD_THROTTLED");
             check("429", answer("", 429).retry_after(60), "PGAAD_THROTTLED");
             let body = json!({"error": format!("the secret {spelling} is wrong")}).to_string();
             check("no description", Fault::body(400, "application/json", body), "PGAAD_DENIED");

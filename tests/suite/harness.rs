@@ -177,7 +177,9 @@ pub struct Listener(TcpListener);
 
 impl Listener {
     pub fn start() -> Self {
-        Self(TcpListener::bind(("127.0.0.1", 0)).expect("a port"))
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        Self(listener)
     }
 
     pub fn port(&self) -> String {
@@ -186,15 +188,23 @@ impl Listener {
 
     /// Waits for a call.
     pub fn accept(&self) -> TcpStream {
-        self.0.accept().expect("a connection").0
+        let mut caller = None;
+        wait_until("a call", || {
+            caller = self.next();
+            caller.is_some()
+        });
+        caller.expect("a caller")
+    }
+
+    fn next(&self) -> Option<TcpStream> {
+        let (caller, _) = self.0.accept().ok()?;
+        caller.set_nonblocking(false).expect("a socket");
+        Some(caller)
     }
 
     /// Whether anybody called since the last time. A connection is there once the caller has it.
     pub fn was_called(&self) -> bool {
-        self.0.set_nonblocking(true).expect("a socket");
-        let called = self.0.accept().is_ok();
-        self.0.set_nonblocking(false).expect("a socket");
-        called
+        self.next().is_some()
     }
 }
 

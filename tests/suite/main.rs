@@ -1,8 +1,10 @@
 //! Every promise made so far, checked from outside: C programs, a strict token service, a real PostgreSQL.
 
 mod abi;
+mod cache;
 mod connect;
 mod errors;
+mod fork;
 mod harness;
 mod policy;
 mod proxy;

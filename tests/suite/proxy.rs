@@ -6,7 +6,9 @@ use std::path::Path;
 use emulator::{Certificate, Emulator, PATIENCE, Proxy};
 use tempfile::TempDir;
 
-use crate::harness::{Driver, Line, shim, signed_in};
+use crate::harness::{Driver, shim, signed_in};
+
+const GET: &[&str] = &["get_token"];
 
 /// An emulator that is known by a name, a proxy that leads there, and a record of the names that we look up.
 struct Ground {
@@ -43,14 +45,10 @@ fn leading_to(emulator: &Emulator) -> Proxy {
     proxy
 }
 
-fn first_token(driver: &Driver) -> Line {
-    driver.run(&[&["new", ""], &["client_get_token", "-1"]]).pop().expect("a line")
-}
-
 #[test]
 fn the_service_is_reached_through_the_proxy_and_its_name_is_the_proxys_to_look_up() {
     let ground = Ground::start();
-    let line = first_token(&ground.driver().env("PGAAD_PROXY", ground.proxy.url()));
+    let line = ground.driver().env("PGAAD_PROXY", ground.proxy.url()).one(GET);
     assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
     let connects = ground.proxy.connects();
     assert_eq!(connects.len(), 1);
@@ -78,7 +76,7 @@ fn the_proxy_is_the_first_that_is_set() {
     let line = driver.run(&[&["new", &settings], &["client_get_token", "-1"]]).pop().expect("a line");
     assert_eq!((line.status(), ground.proxy.connects().len()), ("PGAAD_OK", 1), "{line:?}");
     for (n, name) in names.iter().enumerate() {
-        let line = first_token(&set(ground.driver(), n));
+        let line = set(ground.driver(), n).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{name}: {line:?}");
         let used: Vec<_> = proxies.iter().map(|proxy| proxy.connects().len()).collect();
         assert_eq!(used.iter().sum::<usize>(), n + 1, "{name}: {used:?}");
@@ -86,7 +84,7 @@ fn the_proxy_is_the_first_that_is_set() {
     }
     // Other names do not count, and an empty variable is unset.
     let driver = ground.driver().env("HTTP_PROXY", ground.proxy.url()).env("ALL_PROXY", ground.proxy.url());
-    let line = first_token(&driver.env("HTTPS_PROXY", "").env("https_proxy", ""));
+    let line = driver.env("HTTPS_PROXY", "").env("https_proxy", "").one(GET);
     assert_eq!((line.status(), ground.proxy.connects().len()), ("PGAAD_OK", 1), "{line:?}");
 }
 
@@ -97,7 +95,7 @@ fn no_proxy_names_hosts_that_are_reached_without() {
     let direct = |variables: &[(&str, &str)]| {
         let before = ground.proxy.connects().len();
         let driver = variables.iter().fold(driver.clone(), |driver, (name, value)| driver.env(*name, value));
-        let line = first_token(&driver);
+        let line = driver.one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{variables:?}: {line:?}");
         ground.proxy.connects().len() == before
     };
@@ -126,13 +124,13 @@ fn this_machine_is_never_reached_through_a_proxy() {
     let driver =
         ground.driver().env("PGAAD_PROXY", ground.proxy.url()).env("HTTPS_PROXY", ground.proxy.url());
     for host in ["localhost", "LocalHost", "127.0.0.1"] {
-        let line = first_token(&driver.clone().env("PGAAD_AUTHORITY_HOST", format!("https://{host}:{port}")));
+        let line = driver.clone().env("PGAAD_AUTHORITY_HOST", format!("https://{host}:{port}")).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{host}: {line:?}");
     }
     // Nobody answers there, but the proxy would have been asked.
     for host in ["[::1]", "127.0.0.2", "[::ffff:127.0.0.1]", "localhost."] {
         let driver = driver.clone().env("PGAAD_TIMEOUT_MS", "300");
-        let line = first_token(&driver.env("PGAAD_AUTHORITY_HOST", format!("https://{host}:{port}")));
+        let line = driver.env("PGAAD_AUTHORITY_HOST", format!("https://{host}:{port}")).one(GET);
         assert_ne!(line.status(), "PGAAD_CONFIG", "{host}: {line:?}");
     }
     assert!(ground.proxy.connects().is_empty());
@@ -144,7 +142,7 @@ fn the_proxys_password_goes_to_the_proxy_alone() {
     ground.proxy.require_auth("user", "hunter2 %:é");
     let with = |user: &str| ground.proxy.url().replace("://", &format!("://{user}@"));
     let driver = ground.driver().env("PGAAD_LOG", "debug");
-    let run = |url: &str| driver.clone().env("HTTPS_PROXY", url).output(&[&["get_token"]]);
+    let run = |url: &str| driver.clone().env("HTTPS_PROXY", url).output(&[GET]);
     let output = run(&with("user:hunter2%20%25%3A%C3%A9"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.starts_with("get_token status=PGAAD_OK"), "{said}");
@@ -176,18 +174,18 @@ fn a_proxy_that_does_not_help_is_named() {
     let driver = ground.driver().env("PGAAD_PROXY", ground.proxy.url());
     for status in [403, 502, 503] {
         ground.proxy.refuse(Some(status));
-        let line = first_token(&driver);
+        let line = driver.one(GET);
         assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
         let words = [&status.to_string(), "PGAAD_PROXY", "login.pgaad.test"];
         assert!(words.iter().all(|word| line.errmsg().contains(word)), "{line:?}");
     }
     ground.proxy.refuse(None);
     ground.proxy.hang(true);
-    let line = first_token(&driver.clone().env("PGAAD_TIMEOUT_MS", "500"));
+    let line = driver.clone().env("PGAAD_TIMEOUT_MS", "500").one(GET);
     assert_eq!(line.status(), "PGAAD_TIMEOUT", "{line:?}");
     assert!(line.errmsg().contains("PGAAD_PROXY"), "{line:?}");
 
-    let line = first_token(&ground.driver().env("https_proxy", closed()));
+    let line = ground.driver().env("https_proxy", closed()).one(GET);
     assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
     assert!(line.errmsg().contains("https_proxy") && !line.errmsg().contains("hunter2"), "{line:?}");
     // Never quietly without it.
@@ -198,7 +196,7 @@ fn a_proxy_that_does_not_help_is_named() {
 fn a_proxy_may_have_a_name() {
     let ground = Ground::start();
     let url = format!("proxy.pgaad.test:{}", ground.proxy.port());
-    let line = first_token(&ground.driver().env("HTTPS_PROXY", url));
+    let line = ground.driver().env("HTTPS_PROXY", url).one(GET);
     assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
     assert_eq!(ground.names_looked_up(), ["proxy.pgaad.test"]);
     assert_eq!(ground.proxy.connects().len(), 1);
@@ -208,7 +206,7 @@ fn a_proxy_may_have_a_name() {
 fn a_proxy_whose_name_is_never_answered_ends_at_the_deadline() {
     let ground = Ground::start();
     let driver = ground.driver().env("HTTPS_PROXY", "http://proxy.pgaad.test:3128");
-    let line = first_token(&driver.env("RESOLVER_HOLD", "proxy.pgaad.test").env("PGAAD_TIMEOUT_MS", "500"));
+    let line = driver.env("RESOLVER_HOLD", "proxy.pgaad.test").env("PGAAD_TIMEOUT_MS", "500").one(GET);
     assert_eq!(line.status(), "PGAAD_TIMEOUT", "{line:?}");
     assert!(line.errmsg().contains("HTTPS_PROXY"), "{line:?}");
 }
@@ -227,7 +225,7 @@ fn a_malformed_proxy_is_a_bad_setting() {
         "://u:hunter2@proxy",
     ] {
         for name in ["PGAAD_PROXY", "HTTPS_PROXY", "https_proxy"] {
-            let line = first_token(&ground.driver().env(name, url));
+            let line = ground.driver().env(name, url).one(GET);
             assert_eq!(line.status(), "PGAAD_CONFIG", "{name}={url}: {line:?}");
             assert!(line.errmsg().contains(name) && !line.errmsg().contains("hunter2"), "{url}: {line:?}");
         }
@@ -240,7 +238,7 @@ fn a_malformed_proxy_is_a_bad_setting() {
 fn the_services_certificate_is_checked_through_the_proxy_too() {
     for certificate in [Certificate::Stranger, Certificate::WrongName, Certificate::Expired] {
         let ground = Ground::with(Emulator::start_with(certificate));
-        let line = first_token(&ground.driver().env("HTTPS_PROXY", ground.proxy.url()));
+        let line = ground.driver().env("HTTPS_PROXY", ground.proxy.url()).one(GET);
         assert_eq!(line.status(), "PGAAD_NETWORK", "{certificate:?}: {line:?}");
         assert!(line.errmsg().contains("certificate"), "{certificate:?}: {line:?}");
         let entra = ground.emulator.entra();
@@ -254,7 +252,7 @@ fn the_shim_answers_no_stranger() {
     // What the other tests stand on: a name that is not ours is not asked of any name server.
     let ground = Ground::start();
     let authority = format!("https://login.example:{}", ground.emulator.entra().port());
-    let line = first_token(&ground.driver().env("PGAAD_AUTHORITY_HOST", authority));
+    let line = ground.driver().env("PGAAD_AUTHORITY_HOST", authority).one(GET);
     assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
     assert!(ground.names_looked_up().iter().all(|name| name == "login.example"));
     assert!(Path::new(&ground.dir.path().join("log")).exists());

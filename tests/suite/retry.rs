@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use emulator::{Emulator, Fault};
 
-use crate::harness::{Driver, Line, each, shim, signed_in};
+use crate::harness::{Driver, each, shim, signed_in};
 
-fn first_token(driver: &Driver) -> Line {
-    driver.run(&[&["new", ""], &["client_get_token", "-1"]]).pop().expect("a line")
-}
+const GET: &[&str] = &["get_token"];
 
 /// A driver whose look-ups go through the shim: `*.pgaad.test` is this machine, nothing is asked of a name server.
 fn named_authority(emulator: &Emulator) -> Driver {
@@ -46,7 +44,7 @@ fn what_may_pass_is_tried_again() {
     each(&rows, |(case, fault)| {
         let emulator = Emulator::start();
         emulator.entra().faults().next(fault.clone());
-        let line = first_token(&signed_in(&emulator));
+        let line = signed_in(&emulator).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{case}: {line:?}");
         assert_eq!(line.get("token"), emulator.entra().tokens().pop().expect("a token"), "{case}");
         assert_eq!(emulator.entra().faults().pending(), 0, "{case}");
@@ -72,7 +70,7 @@ fn what_will_not_pass_is_not_tried_again() {
     let emulator = Emulator::start();
     for (n, fault) in rows.into_iter().enumerate() {
         emulator.entra().faults().next(fault);
-        let line = first_token(&signed_in(&emulator));
+        let line = signed_in(&emulator).one(GET);
         assert_eq!(line.status(), "PGAAD_DENIED", "{n}: {line:?}");
         assert_eq!(emulator.entra().counters().requests, n + 1, "{n}: asked again");
     }
@@ -82,7 +80,7 @@ fn what_will_not_pass_is_not_tried_again() {
 fn a_try_is_a_request_of_its_own() {
     let emulator = Emulator::start();
     emulator.entra().faults().next(Fault::status(503, "temporarily_unavailable", 90033).retry_after_ms(1));
-    assert_eq!(first_token(&signed_in(&emulator)).status(), "PGAAD_OK");
+    assert_eq!(signed_in(&emulator).one(GET).status(), "PGAAD_OK");
     let requests = emulator.entra().requests();
     assert_eq!(requests[0].form, requests[1].form);
     let id = |n: usize| requests[n].http.header("client-request-id").expect("an id").to_string();
@@ -110,7 +108,7 @@ fn a_retry_after_is_obeyed_in_each_spelling() {
     each(&rows, |(case, fault)| {
         let emulator = Emulator::start();
         emulator.entra().faults().next(fault.clone());
-        let line = first_token(&signed_in(&emulator));
+        let line = signed_in(&emulator).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{case}: {line:?}");
         assert_eq!(emulator.entra().counters().requests, 2, "{case}");
     });
@@ -136,7 +134,7 @@ fn a_retry_after_beyond_the_deadline_ends_the_call_at_once() {
     .enumerate()
     {
         emulator.entra().faults().next(fault);
-        let line = first_token(&driver);
+        let line = driver.one(GET);
         assert_eq!(line.status(), "PGAAD_THROTTLED", "{n}: {line:?}");
         assert!(line.errmsg().contains(&format!("in {seconds} s")), "{n}: it does not say when: {line:?}");
         assert_eq!(emulator.entra().counters().requests, n + 1, "{n}: asked again");
@@ -151,10 +149,10 @@ fn the_date_to_come_back_at_counts_by_the_services_clock() {
     // By our clock the date is two hours away, or long past.
     emulator.entra().configure(|config| config.clock_skew = 7200);
     emulator.entra().faults().next(busy().retry_after_date(0));
-    assert_eq!(first_token(&driver).status(), "PGAAD_OK");
+    assert_eq!(driver.one(GET).status(), "PGAAD_OK");
     emulator.entra().configure(|config| config.clock_skew = -7200);
     emulator.entra().faults().next(busy().retry_after_date(3600));
-    let line = first_token(&driver);
+    let line = driver.one(GET);
     assert_eq!(line.status(), "PGAAD_THROTTLED", "{line:?}");
     assert!(line.errmsg().contains("in 3600 s"), "{line:?}");
 }
@@ -186,7 +184,7 @@ fn when_all_tries_are_used_it_says_so() {
             Some(fault) => emulator.entra().faults().always(fault.clone()),
             None => driver = driver.env("PGAAD_AUTHORITY_HOST", refusing()),
         }
-        let line = first_token(&driver);
+        let line = driver.one(GET);
         assert_eq!(line.status(), *status, "{case}: {line:?}");
         assert!(line.errmsg().contains("https://"), "{case}: it does not say where: {line:?}");
         assert!(words.iter().all(|word| line.errmsg().contains(word)), "{case}: {words:?}: {line:?}");
@@ -208,7 +206,7 @@ fn whatever_hangs_ends_at_the_deadline() {
     each(&rows, |(case, fault, doing)| {
         let emulator = Emulator::start();
         emulator.entra().faults().always(fault.clone());
-        let line = first_token(&signed_in(&emulator).env("PGAAD_TIMEOUT_MS", "1000"));
+        let line = signed_in(&emulator).env("PGAAD_TIMEOUT_MS", "1000").one(GET);
         assert_eq!(line.status(), "PGAAD_TIMEOUT", "{case}: {line:?}");
         assert!(
             line.errmsg().contains("PGAAD_TIMEOUT_MS") && line.errmsg().contains(doing),
@@ -223,7 +221,7 @@ fn a_name_that_is_never_answered_ends_at_the_deadline_too() {
     let emulator = Emulator::start();
     let driver = named_authority(&emulator).env("RESOLVER_HOLD", "login.pgaad.test");
     // The program ends, although the look-up never does.
-    let line = first_token(&driver.env("PGAAD_TIMEOUT_MS", "500"));
+    let line = driver.env("PGAAD_TIMEOUT_MS", "500").one(GET);
     assert_eq!(line.status(), "PGAAD_TIMEOUT", "{line:?}");
     assert!(line.errmsg().contains("login.pgaad.test") && line.errmsg().contains("looking up"), "{line:?}");
     assert_eq!(emulator.entra().counters().connections, 0);
@@ -235,11 +233,11 @@ fn a_name_server_that_is_busy_is_asked_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = dir.path().join("log");
     let driver = named_authority(&emulator).env("RESOLVER_LOG", &log);
-    let line = first_token(&driver.clone().env("RESOLVER_FAILS", "1"));
+    let line = driver.clone().env("RESOLVER_FAILS", "1").one(GET);
     assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
     assert_eq!(look_ups(&log), 2);
     let unknown = format!("https://nowhere.example:{}", emulator.entra().port());
-    let line = first_token(&driver.env("PGAAD_AUTHORITY_HOST", unknown));
+    let line = driver.env("PGAAD_AUTHORITY_HOST", unknown).one(GET);
     assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
     assert!(line.errmsg().contains("look up nowhere.example") && line.errmsg().contains("Check"), "{line:?}");
 }
@@ -254,7 +252,7 @@ fn the_deadline_holds_across_tries() {
     let emulator = Emulator::start();
     emulator.entra().faults().next(Fault::reset());
     emulator.entra().faults().always(Fault::hang());
-    let line = first_token(&signed_in(&emulator).env("PGAAD_TIMEOUT_MS", "2000"));
+    let line = signed_in(&emulator).env("PGAAD_TIMEOUT_MS", "5000").one(GET);
     assert_eq!(line.status(), "PGAAD_TIMEOUT", "{line:?}");
     assert_eq!(emulator.entra().counters().requests, 2);
 }

@@ -4,11 +4,9 @@ use std::path::Path;
 
 use emulator::{Certificate, Emulator, Fault, PATIENCE};
 
-use crate::harness::{Driver, Line, signed_in};
+use crate::harness::signed_in;
 
-fn first_token(driver: &Driver) -> Line {
-    driver.run(&[&["new", ""], &["client_get_token", "-1"]]).pop().expect("a line")
-}
+const GET: &[&str] = &["get_token"];
 
 /// No request was sent, and nothing was tried a second time.
 #[track_caller]
@@ -26,7 +24,7 @@ fn a_certificate_that_does_not_fit_is_refused_before_anything_is_sent() {
         (Certificate::Expired, &["certificate", "expired"]),
     ] {
         let emulator = Emulator::start_with(certificate);
-        let line = first_token(&signed_in(&emulator));
+        let line = signed_in(&emulator).one(GET);
         assert_eq!(line.status(), "PGAAD_NETWORK", "{certificate:?}: {line:?}");
         assert!(line.errmsg().contains(&emulator.authority()), "{certificate:?}: {line:?}");
         assert!(
@@ -40,7 +38,7 @@ fn a_certificate_that_does_not_fit_is_refused_before_anything_is_sent() {
 #[test]
 fn without_a_root_for_it_the_service_is_a_stranger() {
     let emulator = Emulator::start();
-    let line = first_token(&signed_in(&emulator).without("PGAAD_CA_FILE"));
+    let line = signed_in(&emulator).without("PGAAD_CA_FILE").one(GET);
     assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
     assert!(line.errmsg().contains("PGAAD_CA_FILE"), "{line:?}");
     assert_nothing_sent(&emulator);
@@ -57,7 +55,7 @@ fn the_roots_of_a_file_count_beside_the_others() {
         format!("# ours\n{}\nand theirs\n{}", read(emulator.ca_file()), read(emulator.stranger_ca_file()));
     std::fs::write(&both, text).expect("a file");
     for path in [emulator.stranger_ca_file(), &both] {
-        let line = first_token(&signed_in(&emulator).env("PGAAD_CA_FILE", path));
+        let line = signed_in(&emulator).env("PGAAD_CA_FILE", path).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{}: {line:?}", path.display());
     }
     // By a settings string as well.
@@ -78,19 +76,19 @@ fn the_systems_bundle_counts_where_the_other_roots_do_not() {
     let good = std::fs::read_to_string(emulator.ca_file()).expect("a file");
     std::fs::write(&bundle, format!("{broken}{good}")).expect("a file");
     for path in [emulator.ca_file(), &bundle] {
-        let line = first_token(&driver.clone().env("SSL_CERT_FILE", path));
+        let line = driver.clone().env("SSL_CERT_FILE", path).one(GET);
         assert_eq!(line.status(), "PGAAD_OK", "{}: {line:?}", path.display());
     }
     // The bundle does not take the place of ca_file, nor the other way round.
     let both = driver.clone().env("SSL_CERT_FILE", emulator.stranger_ca_file());
-    let line = first_token(&both.clone().env("PGAAD_CA_FILE", emulator.ca_file()));
+    let line = both.clone().env("PGAAD_CA_FILE", emulator.ca_file()).one(GET);
     assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
     let swapped = driver.clone().env("SSL_CERT_FILE", emulator.ca_file());
-    let line = first_token(&swapped.env("PGAAD_CA_FILE", emulator.stranger_ca_file()));
+    let line = swapped.env("PGAAD_CA_FILE", emulator.stranger_ca_file()).one(GET);
     assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
     let requests = emulator.entra().counters().requests;
     for path in [emulator.stranger_ca_file(), Path::new("/nonexistent/bundle.pem")] {
-        let line = first_token(&driver.clone().env("SSL_CERT_FILE", path));
+        let line = driver.clone().env("SSL_CERT_FILE", path).one(GET);
         assert_eq!(line.status(), "PGAAD_NETWORK", "{}: {line:?}", path.display());
     }
     assert_eq!(emulator.entra().counters().requests, requests);
@@ -100,7 +98,7 @@ fn the_systems_bundle_counts_where_the_other_roots_do_not() {
 fn ca_file_does_not_excuse_a_wrong_name() {
     let emulator = Emulator::start_with(Certificate::WrongName);
     let driver = signed_in(&emulator).env("SSL_CERT_FILE", emulator.ca_file());
-    assert_eq!(first_token(&driver).status(), "PGAAD_NETWORK");
+    assert_eq!(driver.one(GET).status(), "PGAAD_NETWORK");
     assert_eq!(emulator.entra().counters().requests, 0);
 }
 
@@ -108,7 +106,7 @@ fn ca_file_does_not_excuse_a_wrong_name() {
 fn what_does_not_speak_tls_gets_no_secret() {
     let emulator = Emulator::start();
     emulator.entra().faults().always(Fault::garbage().before_tls());
-    let line = first_token(&signed_in(&emulator));
+    let line = signed_in(&emulator).one(GET);
     assert!(["PGAAD_NETWORK", "PGAAD_PROTOCOL"].contains(&line.status()), "{line:?}");
     assert!(line.errmsg().contains("TLS"), "{line:?}");
     assert_eq!(emulator.entra().counters().requests, 0);

@@ -154,7 +154,7 @@ fn failures() {
 #[test]
 fn null_and_garbage() {
     let driver = valgrind(Driver::new().env("PGHOST", "/nonexistent"));
-    let lines = driver.instead(harness::program("null_args", &["-lpq"])).run(&[&[]]);
+    let lines = driver.instead(harness::program("null_args", &["-lpq"])).run(&[&["300"]]);
     assert_eq!(lines.last().map(|line| line.0.as_str()), Some("done"), "{lines:?}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +17,7 @@ pub type Claims = Map<String, Value>;
 
 /// A key that signs tokens, with the name it goes by in their headers.
 pub(crate) struct Key {
-    pair: RsaKeyPair,
+    pair: Arc<RsaKeyPair>,
     id: String,
 }
 
@@ -33,6 +34,17 @@ impl Key {
         let pair = pair.map_err(|error| {
             io::Error::other(format!("openssl genpkey: {error}: {}", String::from_utf8_lossy(&made.stderr)))
         })?;
+        Ok(Self { pair: Arc::new(pair), id: random::text::<20>() })
+    }
+
+    /// The key of this process, under a name of its own: making one takes longer than most tests.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        static PAIR: Mutex<Option<Arc<RsaKeyPair>>> = Mutex::new(None);
+        let mut pair = PAIR.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = match &*pair {
+            Some(pair) => pair.clone(),
+            None => pair.insert(Self::generate()?.pair).clone(),
+        };
         Ok(Self { pair, id: random::text::<20>() })
     }
 

@@ -308,7 +308,7 @@ impl Entra {
     pub(crate) fn start(tls: Arc<ServerConfig>) -> io::Result<Self> {
         let stop = Stop::new();
         let state = Arc::new(State {
-            key: Key::generate()?,
+            key: Key::of_this_process()?,
             tls,
             stop: stop.clone(),
             faults: Faults::default(),
