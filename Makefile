@@ -6,7 +6,9 @@ INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
 CC ?= cc
 CXX ?= c++
-export CARGO_TARGET_DIR ?= $(CURDIR)/target
+CARGO_TARGET_DIR ?= target
+override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+export CARGO_TARGET_DIR
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 OUT := $(CARGO_TARGET_DIR)/release
@@ -16,25 +18,30 @@ STAGE := $(CARGO_TARGET_DIR)/stage
 PKG_CONFIG := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR= pkg-config
 CFLAGS_EXAMPLES := -std=c99 -O2 -Wall -Wextra -Werror -pedantic
 CBINDGEN_VERSION := 0.29.4
-CBINDGEN := $(CARGO_TARGET_DIR)/tools/bin/cbindgen
+CBINDGEN := $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
+
+# cargo shares the work among the processors itself, and only one apt-get may run.
+.NOTPARALLEL:
 
 .PHONY: all build demo test test-long lint header header-check bench emulator install uninstall clean help \
 	packages-build packages-test stage examples
 
-all: build ## Build the libraries and the header check
+all: build
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
+# The crate's types are named because cargo optimises across crates (lto) only where no Rust library is made as well.
 build: packages-build ## Build libpgaad.so and libpgaad.a
-	$(CARGO) build --release --locked
+	$(CARGO) rustc --release --locked --lib --crate-type cdylib,staticlib
 
 # Debian packages: what a build, and what the tests need beside it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config
 TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql openssl ca-certificates curl valgrind procps
 
+# Elsewhere than on Debian and its kin, this leaves it to the tools to say that they are missing.
 define install_packages
-	@missing=""; for package in $(1); do \
+	@command -v dpkg-query >/dev/null || exit 0; missing=""; for package in $(1); do \
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -61,12 +68,13 @@ header-check: $(CBINDGEN) ## Check that include/pgaad.h matches src/ffi
 	@$(CBINDGEN) --quiet --output $(CARGO_TARGET_DIR)/pgaad.h
 	@diff -u include/pgaad.h $(CARGO_TARGET_DIR)/pgaad.h || { echo 'include/pgaad.h is stale: run make header' >&2; exit 1; }
 
-$(CBINDGEN):
-	$(CARGO) install cbindgen --version $(CBINDGEN_VERSION) --locked --root $(CARGO_TARGET_DIR)/tools
+$(CBINDGEN): | packages-build
+	$(CARGO) install cbindgen --version $(CBINDGEN_VERSION) --locked --root $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)
 
 # To be compiled against as a user would: through pkg-config, from an installed tree.
 stage: build
-	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR= >/dev/null
+	@rm -rf $(STAGE)
+	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR= >/dev/null
 
 examples: stage packages-test
 	@mkdir -p $(CARGO_TARGET_DIR)/examples-c
@@ -91,24 +99,27 @@ lint: header-check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 test: packages-test lint examples ## Run all tests
-	$(CARGO) test --workspace --locked
+	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 
-bench: packages-test examples ## Measure, and print a table
-	$(CARGO) bench --locked
+bench: packages-test stage ## Measure, and print a table
+	@$(CARGO) bench --quiet --locked --bench bench
 
-install: ## Install library, header and pgaad.pc (PREFIX, DESTDIR)
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
-	install -m 755 $(OUT)/libpgaad.so $(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)
-	ln -sf libpgaad.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libpgaad.so
-	install -m 644 $(OUT)/libpgaad.a $(DESTDIR)$(LIBDIR)/libpgaad.a
-	install -m 644 include/pgaad.h $(DESTDIR)$(INCLUDEDIR)/pgaad.h
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
-	    pgaad.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc
+install: ## Install what build made: libraries, header, pgaad.pc (PREFIX, LIBDIR, INCLUDEDIR, DESTDIR)
+	@test -e $(OUT)/libpgaad.so || { echo 'Nothing is built yet: run make first' >&2; exit 1; }
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	install -m 755 $(OUT)/libpgaad.so "$(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)"
+	ln -sf libpgaad.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpgaad.so"
+	install -m 644 $(OUT)/libpgaad.a "$(DESTDIR)$(LIBDIR)/libpgaad.a"
+	install -m 644 include/pgaad.h "$(DESTDIR)$(INCLUDEDIR)/pgaad.h"
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' \
+	    -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|; s|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	    pgaad.pc.in | install -m 644 /dev/stdin "$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc"
 
-uninstall: ## Remove what install put there
-	rm -f $(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libpgaad.so \
-	    $(DESTDIR)$(LIBDIR)/libpgaad.a $(DESTDIR)$(INCLUDEDIR)/pgaad.h $(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc
+uninstall: ## Remove what install put there, with the same variables
+	rm -f "$(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/$(SONAME)" \
+	    "$(DESTDIR)$(LIBDIR)/libpgaad.so" "$(DESTDIR)$(LIBDIR)/libpgaad.a" \
+	    "$(DESTDIR)$(INCLUDEDIR)/pgaad.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc"
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -20,6 +21,8 @@ pub struct Client {
     settings: Arc<Settings>,
     database: Arc<Slot>,
     cosmos: Arc<Slot>,
+    had_token: AtomicBool,
+    failed: AtomicBool,
 }
 
 /// What a caller waits beyond the time that a fetch has, for it to end.
@@ -74,7 +77,7 @@ impl Client {
         };
         let scope = settings.scope.as_deref().unwrap_or(settings.cloud.scope());
         let (database, cosmos) = (slot(scope), slot(COSMOS_SCOPE));
-        Self { settings, database, cosmos }
+        Self { settings, database, cosmos, had_token: AtomicBool::new(false), failed: AtomicBool::new(false) }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -104,6 +107,25 @@ impl Client {
         purpose: Purpose,
         timeout: Option<Duration>,
     ) -> Result<AccessToken, Error> {
+        let token = self.wait_for_token(purpose, timeout);
+        match &token {
+            Ok(_) => self.had_token.store(true, Relaxed),
+            Err(_) => self.note_failure(),
+        }
+        token
+    }
+
+    /// A call on this client failed.
+    pub(crate) fn note_failure(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
+    /// Whether its first use failed, and nothing has worked since.
+    fn is_doubtful(&self) -> bool {
+        self.failed.load(Relaxed) && !self.had_token.load(Relaxed)
+    }
+
+    fn wait_for_token(&self, purpose: Purpose, timeout: Option<Duration>) -> Result<AccessToken, Error> {
         credential::choose(&self.settings)?;
         let limit = timeout.filter(|timeout| *timeout < self.settings.timeout);
         // A fetch ends itself, and then says what it waited for; who has all the time waits for that.
@@ -158,15 +180,22 @@ impl Shared {
         self.0.load_full()
     }
 
-    /// The client; where there is none, one made from the environment. A failure is not remembered.
+    /// The client; where there is none, one made from the environment. A first use that failed is not remembered:
+    /// the environment is read anew, and where it has changed, another client is made.
     pub(crate) fn get_or_make(&self) -> Result<Arc<Client>, Error> {
-        if let Some(client) = self.get() {
-            return Ok(client);
+        let current = self.get();
+        if let Some(client) = current.as_ref().filter(|client| !client.is_doubtful()) {
+            return Ok(client.clone());
         }
-        let made = Arc::new(Client::new("")?);
+        let settings = Settings::read("", Environment::process())?;
+        if let Some(client) = current.as_ref().filter(|client| *client.settings == settings) {
+            return Ok(client.clone());
+        }
+        let made = Arc::new(Client::with(settings));
         // Of threads that come here together, one's client is kept and all use that.
-        let before = self.0.compare_and_swap(&None::<Arc<Client>>, Some(made.clone()));
-        Ok(before.as_ref().cloned().unwrap_or(made))
+        let before = self.0.compare_and_swap(&current, Some(made.clone()));
+        let replaced = before.as_ref().map(Arc::as_ptr) == current.as_ref().map(Arc::as_ptr);
+        Ok(if replaced { made } else { before.as_ref().cloned().unwrap_or(made) })
     }
 
     pub(crate) fn put(&self, client: Client) {

@@ -1,13 +1,13 @@
 //! Connections: what the caller asked for is resolved, judged, and made with a token or left to libpq.
 
 use std::cell::OnceCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bundle;
-use crate::client::{self, AccessToken, Client, Purpose};
+use crate::client::{self, Client, Purpose};
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -37,6 +37,10 @@ const OLDEST_KEYWORDS: i32 = 120_000;
 
 /// `pgaad_connstring`: the caller's options as a conninfo string, with a token where Entra is on.
 pub(crate) fn connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> {
+    write_connstring(client, conninfo).inspect_err(|_| client.note_failure())
+}
+
+fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> {
     let env = client.environment();
     let version = libpq::loaded(|name| env.text(name).ok().flatten())?.map(Libpq::version);
     let given = conninfo::parse(conninfo, version.unwrap_or(NEWEST_GRAMMAR))?;
@@ -70,16 +74,30 @@ pub(crate) fn connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Er
 pub(crate) fn connect(client: &Client, request: &Request<'_>) -> Option<Connection> {
     let env = client.environment();
     let libpq = libpq_for_connect(env).ok()?;
-    match plan_with(libpq, client, env, request) {
-        Ok(Plan::Unchanged(None)) => as_asked(libpq, request),
-        Ok(Plan::Unchanged(Some(options))) => {
-            libpq.connect_string(&CString::new(options.to_conninfo()).ok()?)
+    open(libpq, client, env, request).unwrap_or_else(|error| {
+        client.note_failure();
+        failed(libpq, &error)
+    })
+}
+
+fn open(
+    libpq: &Libpq,
+    client: &Client,
+    env: Environment<'_>,
+    request: &Request<'_>,
+) -> Result<Option<Connection>, Error> {
+    match plan_with(libpq, client, env, request)? {
+        Plan::Unchanged(None) => Ok(as_asked(libpq, request)),
+        Plan::Unchanged(Some(options)) => {
+            let (arguments, expand_dbname) = as_arrays(&options)?;
+            Ok(libpq.connect(&arguments, expand_dbname))
         }
-        Ok(Plan::Entra { options, purpose, patience }) => match client.token_for(purpose, patience) {
-            Ok(token) => with_token(libpq, &options, &token),
-            Err(error) => failed(libpq, &error),
-        },
-        Err(error) => failed(libpq, &error),
+        Plan::Entra { options, purpose, patience } => {
+            let token = client.token_for(purpose, patience)?;
+            let (mut arguments, expand_dbname) = as_arrays(&options)?;
+            arguments.push(b"password", token.secret().as_bytes())?;
+            Ok(libpq.connect(&arguments, expand_dbname))
+        }
     }
 }
 
@@ -107,12 +125,6 @@ fn as_asked(libpq: &Libpq, request: &Request<'_>) -> Option<Connection> {
         Request::Conninfo(conninfo) => libpq.connect_string(conninfo),
         Request::Arrays { arguments, expand_dbname } => libpq.connect(arguments, *expand_dbname),
     }
-}
-
-fn with_token(libpq: &Libpq, options: &Options, token: &AccessToken) -> Option<Connection> {
-    let (mut arguments, expand_dbname) = as_arrays(options).ok()?;
-    arguments.push(b"password", token.secret().as_bytes()).ok()?;
-    libpq.connect(&arguments, expand_dbname)
 }
 
 /// The options as arrays, and whether their first `dbname` is to be expanded. In arrays an empty value is none; in a

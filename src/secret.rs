@@ -4,7 +4,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// A token, client secret or password. `reveal` is its one exit.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Secret(Zeroizing<String>);
 
 impl Secret {

@@ -77,7 +77,7 @@ fn has_a_real_port(uri: &Uri) -> bool {
 }
 
 /// A forward proxy, and the hosts that are reached without it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Proxy {
     url: Secret,
     /// For messages: the setting or variable that named it.

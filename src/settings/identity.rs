@@ -7,7 +7,7 @@ use super::{Auth, Sources, Value, config, not_yet};
 use crate::error::Error;
 
 /// A service principal and what proves it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// The family that supplies it.
     pub(crate) family: Family,
@@ -17,7 +17,7 @@ pub(crate) struct Identity {
 }
 
 /// What proves an identity to Entra.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Proof {
     Secret(Value),
     /// Read at each fetch, since a mounted secret rotates.

@@ -36,7 +36,7 @@ pub(crate) enum Auth {
 }
 
 /// Everything that can be set, as one client uses it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) auth: Auth,
     /// Who to be, where the settings or the environment say.
@@ -67,7 +67,7 @@ pub(crate) struct Settings {
 }
 
 /// A value that was set, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Value {
     pub(crate) text: Secret,
     pub(crate) family: Family,

@@ -1,7 +1,7 @@
 //! Lists of host patterns: `db.example.com, *.example.net, 10.0.0.5, /run/pgbouncer, *`.
 
 /// Whole host names, without case; a leading `*.` stands for one or more labels, `*` alone for every host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Patterns(Vec<String>);
 
 impl Patterns {

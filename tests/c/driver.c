@@ -23,7 +23,7 @@
  *
  *   use N                           which of 8 places the commands above mean by "the client"
  *   new_hex HEX                     new, with bytes that no command line can carry
- *   hush                            values are not printed any more, only their length
+ *   hush                            values are not printed or kept any more, only their length is
  *   suspend SECONDS                 the machine sleeps that long; set_clock SECONDS moves the wall clock alone
  *                                   (both need clock.c preloaded)
  *   ignore SIGNAL                   ignores it; catch SIGNAL counts it, caught prints on which threads it came
@@ -99,7 +99,7 @@ static void report(const char *command, pgaad_status status, const char *key, ch
     else
         say("%s status=%s%s%s%s%s errmsg=%s\n", command, pgaad_status_name(status), value ? " " : "",
             value ? key : "", value ? "=" : "", shown, errmsg ? errmsg : "");
-    if (value && !out && (!strcmp(key, "token") || !strcmp(key, "connstring"))) {
+    if (value && !hushed && !out && (!strcmp(key, "token") || !strcmp(key, "connstring"))) {
         char **last = *key == 't' ? &last_token : &last_connstring;
         free(*last);
         *last = strdup(value);

@@ -3,7 +3,7 @@
  *
  *   RESOLVER_LOG=FILE      gets a line "enter NAME" and "leave NAME" for each look-up, "forked" from each child
  *   RESOLVER_HOLD=NAME     the look-up of this name does not end, except in children ...
- *   RESOLVER_UNTIL=FIFO    ... until somebody opens this FIFO for writing; "fork": until a fork begins
+ *   RESOLVER_UNTIL=FIFO    ... until somebody opens this FIFO for writing; "fork": until a moment after a fork began
  *   RESOLVER_FAILS=N       the first N look-ups fail for now (EAI_AGAIN)
  */
 #define _GNU_SOURCE
@@ -64,6 +64,7 @@ static void hold(const char *until)
     if (until && !strcmp(until, "fork")) {
         if (read(fork_begins[0], &byte, 1) != 1)
             abort();
+        usleep(100 * 1000); /* a fork that does not wait has happened by then */
     } else if (until) {
         close(open(until, O_RDONLY | O_CLOEXEC));
     } else {

@@ -11,12 +11,6 @@ use crate::harness::{self, Driver, each, ground, signed_in};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The libraries to look at: what cargo built for the tests and, where `make test` says so, what users install.
-fn libraries() -> Vec<PathBuf> {
-    let staged = std::env::var_os("PGAAD_STAGE").map(|stage| PathBuf::from(stage).join("lib"));
-    [harness::built()].into_iter().chain(staged).collect()
-}
-
 /// What a program prints; it must end well.
 fn output(program: &str, arguments: &[&str]) -> String {
     let done = Command::new(program).args(arguments).env("LC_ALL", "C").output().expect("the program starts");
@@ -97,7 +91,7 @@ fn symbols() -> BTreeSet<String> {
 
 #[test]
 fn the_exported_symbols_are_those_of_the_list() {
-    for folder in libraries() {
+    for folder in harness::libraries() {
         let library = folder.join("libpgaad.so");
         let library = library.to_str().expect("a path");
         let exported = output("nm", &["-D", "--defined-only", "--format=just-symbols", library]);
@@ -107,7 +101,7 @@ fn the_exported_symbols_are_those_of_the_list() {
 
 #[test]
 fn the_archive_has_the_same_functions() {
-    for folder in libraries() {
+    for folder in harness::libraries() {
         let archive = folder.join("libpgaad.a");
         let listed = output("nm", &["--defined-only", "--extern-only", archive.to_str().expect("a path")]);
         let functions = listed.lines().filter_map(|line| line.split_once(" T "));
@@ -137,7 +131,7 @@ fn imports(library: &Path) -> BTreeSet<String> {
 
 #[test]
 fn nothing_in_the_library_can_end_its_host() {
-    for folder in libraries() {
+    for folder in harness::libraries() {
         let imports = imports(&folder.join("libpgaad.so"));
         // Rust's own runtime imports abort, for memory exhaustion and panics in panics; the next test sees to ours.
         assert!(imports.contains("abort") && imports.contains("malloc"), "nm works: {imports:?}");
@@ -166,7 +160,7 @@ fn nothing_in_the_library_can_end_its_host() {
 
 #[test]
 fn the_library_is_linked_as_promised() {
-    for folder in libraries() {
+    for folder in harness::libraries() {
         let library = folder.join("libpgaad.so");
         let library = library.to_str().expect("a path");
         let dynamic = output("readelf", &["-dW", library]);

@@ -252,22 +252,21 @@ fn a_service_that_repeats_the_secret_does_not_make_us_repeat_it() {
     let emulator = Emulator::start();
     // The last one would be another secret if its own percent signs were taken for an encoding.
     for secret in [APP_ONE.secret, APP_QUOTED.secret, "8Q~a%25b%2Bc%7e"] {
-        let escape = |plain: &str, hex: fn(u8) -> String| -> String {
+        let escape = |plain: &str, capitals: bool| -> String {
             let one = |byte: u8| match char::from(byte) {
                 c if c.is_ascii_alphanumeric() || plain.contains(c) => c.to_string(),
-                _ => hex(byte),
+                _ if capitals => format!("%{byte:02X}"),
+                _ => format!("%{byte:02x}"),
             };
             secret.bytes().map(one).collect()
         };
-        let (upper, lower): (fn(u8) -> String, fn(u8) -> String) =
-            (|byte| format!("%{byte:02X}"), |byte| format!("%{byte:02x}"));
         let spellings = [
             secret.to_string(),
-            escape("-._~", upper),
-            escape("-._~", lower),
+            escape("-._~", true),
+            escape("-._~", false),
             // As a form writes it: * for itself, ~ not, + for a blank.
-            escape("-._* ", upper).replace(' ', "+"),
-            escape("-._* ", lower).replace(' ', "+"),
+            escape("-._* ", true).replace(' ', "+"),
+            escape("-._* ", false).replace(' ', "+"),
         ];
         let mut session = signed_in(&emulator).env("PGAAD_CLIENT_SECRET", secret).session();
         let mut wrong = Vec::new();

@@ -1,7 +1,7 @@
 //! Builds C programs as a user does, and runs them in an environment that holds only what the test names.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,16 @@ use std::time::{Duration, Instant};
 use emulator::{App, Emulator, PATIENCE, Postgres};
 
 /// The folder of the libraries that this very build made.
-pub fn built() -> PathBuf {
+fn built() -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");
     exe.parent().expect("target/<profile>/deps").to_path_buf()
+}
+
+/// The folders of the libraries to look at: what cargo built for the tests and, where `make test` names it, what users
+/// install.
+pub fn libraries() -> Vec<PathBuf> {
+    let staged = std::env::var_os("PGAAD_STAGE").map(|stage| PathBuf::from(stage).join("lib"));
+    [built()].into_iter().chain(staged).collect()
 }
 
 /// Where C programs and the library under its soname are put.
@@ -106,8 +113,13 @@ impl Line {
         let pairs = text.split(' ').skip(1).filter_map(|pair| pair.split_once('='));
         pairs
             .filter(|(name, _)| *name != "status")
-            .map(|(name, value)| (name.into(), decoded(value)))
+            .map(|(name, value)| (name.into(), String::from_utf8_lossy(&decoded(value)).into_owned()))
             .collect()
+    }
+
+    /// A value that was printed with `%XX`.
+    pub fn bytes(&self, key: &str) -> Vec<u8> {
+        decoded(self.get(key))
     }
 
     /// The value of a command that prints its name and one word.
@@ -124,7 +136,7 @@ pub fn options(pairs: &[(&str, &str)]) -> Options {
 }
 
 /// What the driver printed with `%XX`.
-fn decoded(text: &str) -> String {
+fn decoded(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
@@ -132,7 +144,7 @@ fn decoded(text: &str) -> String {
         bytes.push(u8::from_str_radix(digits, 16).expect("two digits"));
         bytes.extend_from_slice(rest.as_bytes());
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// A conninfo or settings string that libpq's grammar reads as these options.
@@ -272,10 +284,14 @@ impl Driver {
     /// Runs the commands, and gives the lines they printed. The driver must end well.
     #[track_caller]
     pub fn run(&self, commands: &[&[&str]]) -> Vec<Line> {
-        let output = self.output(commands);
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-        out.lines().map(|line| Line(line.to_string())).collect()
+        lines_of(&self.output(commands))
+    }
+
+    /// The same for one command whose arguments need not be text.
+    #[track_caller]
+    pub fn run_bytes(&self, arguments: &[&OsStr]) -> Vec<Line> {
+        let output = self.command(&[]).args(arguments).stdin(Stdio::null()).output().expect("it starts");
+        lines_of(&output)
     }
 
     /// Runs one command that prints one line.
@@ -306,6 +322,14 @@ impl Driver {
         let all = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Session::new(Running(all.spawn().expect("the driver starts")))
     }
+}
+
+/// The lines that a program printed that ended well.
+#[track_caller]
+fn lines_of(output: &Output) -> Vec<Line> {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    out.lines().map(|line| Line(line.to_string())).collect()
 }
 
 /// A driver under way; killed if the test ends before it does.

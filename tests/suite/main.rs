@@ -3,9 +3,13 @@
 mod abi;
 mod cache;
 mod connect;
+mod connstring;
 mod errors;
 mod fork;
 mod harness;
+mod install;
+mod log;
+mod memory;
 mod policy;
 mod proxy;
 mod retry;

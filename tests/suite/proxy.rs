@@ -104,9 +104,7 @@ fn no_proxy_names_hosts_that_are_reached_without() {
         assert!(direct(&[("no_proxy", list)]), "{list}");
         assert!(direct(&[("PGAAD_NO_PROXY", &format!("example.com, {list}"))]), "{list}");
     }
-    for list in
-        ["", "example.com", "in.pgaad.test", "gin.pgaad.test", "test.login.pgaad", "*.login.pgaad.test"]
-    {
+    for list in ["", "example.com", "in.pgaad.test", "gin.pgaad.test", "test.login.pgaad"] {
         assert!(!direct(&[("NO_PROXY", list)]), "{list}");
     }
     // The first that is set.
