@@ -24,8 +24,7 @@ pub(crate) fn contain<T>(body: impl FnOnce() -> T) -> Result<T, Error> {
 /// A panic's text may quote what the code was working on, secrets included, so for panics that are contained the
 /// place alone is kept, and nothing is printed.
 #[cfg(feature = "capi")]
-#[ctor::ctor(unsafe)]
-fn keep_quiet() {
+pub(crate) fn keep_quiet() {
     let others = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if CONTAINED.get() == 0 {

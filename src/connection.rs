@@ -263,9 +263,9 @@ fn effective(
         conninfo::service::load(given, &read, files.home.as_deref(), libpq.version()).unwrap_or_default();
     let mut effective = Effective::default();
     for (keyword, value) in resolved.options.iter() {
-        let source = source(keyword, value, given, service.as_ref(), env);
+        let (source, named) = source(keyword, given, service.as_ref(), env);
         // libpq puts the operating system's user in for an absent one, and the user for an absent database.
-        if source != Source::Default || !matches!(keyword, "user" | "dbname") {
+        if !named.is_empty() || !matches!(keyword, "user" | "dbname") {
             effective.set(keyword, value, source);
         }
     }
@@ -279,26 +279,27 @@ fn effective(
     Ok(effective)
 }
 
-/// Where a value that libpq reports comes from, by its precedence.
+/// Where an option's value comes from, by libpq's precedence, and what stands there.
 fn source(
     keyword: &str,
-    value: &[u8],
     given: &Options,
     service: Option<&Options>,
     env: Environment<'_>,
-) -> Source {
-    let known = conninfo::keyword(keyword);
-    let variable = known.and_then(|known| known.env).filter(|name| env.libpq(name).is_some());
-    let service_says = service.and_then(|service| service.get(keyword)) == Some(value);
-    match variable {
-        _ if given.contains(keyword) => Source::Given,
-        _ if service_says => Source::Service,
-        Some(name) => Source::Environment(name),
-        None if keyword == "sslmode" && value == b"require" && env.libpq("PGREQUIRESSL").is_some() => {
-            Source::Environment("PGREQUIRESSL")
-        }
-        None => Source::Default,
+) -> (Source, Vec<u8>) {
+    if let Some(value) = given.get(keyword) {
+        return (Source::Given, value.to_vec());
     }
+    if let Some(value) = service.and_then(|service| service.get(keyword)) {
+        return (Source::Service, value.to_vec());
+    }
+    let variable = conninfo::keyword(keyword).and_then(|known| known.env);
+    let legacy = (keyword == "sslmode").then_some("PGREQUIRESSL");
+    for name in variable.into_iter().chain(legacy) {
+        if let Some(value) = env.libpq(name) {
+            return (Source::Environment(name), value);
+        }
+    }
+    (Source::Default, Vec::new())
 }
 
 /// The files that decide beside the options: the home directory's, the distribution's.

@@ -268,15 +268,12 @@ impl<'a> Judge<'a> {
 
     /// Writes out what was judged though it stands elsewhere, so that nothing changes it in between.
     fn pin(&self, options: &mut Options) {
-        for keyword in ["host", "port", "requirepeer", "sslrootcert", "user"] {
+        for keyword in ["host", "hostaddr", "port", "requirepeer", "sslrootcert", "user"] {
             let value = self.effective.value(keyword);
-            if !options.contains(keyword) && !value.is_empty() {
+            // An empty place is a place that counts, too: no other environment may fill it.
+            let place = matches!(keyword, "host" | "hostaddr" | "port");
+            if !options.contains(keyword) && (place || !value.is_empty()) {
                 options.set(keyword, value);
-            }
-        }
-        for keyword in ["host", "hostaddr"] {
-            if !options.contains(keyword) {
-                options.set(keyword, self.effective.value(keyword));
             }
         }
     }

@@ -97,3 +97,18 @@ fn nothing_here(settings: &Settings) -> Error {
         format!("No credential source is here: environment: {}.", reason.trim_end_matches('.')),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Environment;
+
+    #[test]
+    fn what_is_wrong_with_shared_variables_is_said_when_a_token_is_wanted() {
+        let lookup = |name: &str| (name == "HTTPS_PROXY").then(|| "socks5://p:1".into());
+        let settings = Settings::read("", Environment::of(&lookup)).unwrap();
+        let error = choose(&settings).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("HTTPS_PROXY"), "{error}");
+    }
+}

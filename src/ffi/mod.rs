@@ -21,6 +21,12 @@ use crate::os::fork::Lock;
 use guard::call;
 use ptr::{Out, give};
 
+/// When the library is loaded, since a panic may come at any call.
+#[ctor::ctor(unsafe)]
+fn keep_panics_quiet() {
+    crate::bug::keep_quiet();
+}
+
 /// libpq's connection object, `PGconn`.
 pub type pg_conn = libpq::PgConn;
 

@@ -120,8 +120,9 @@ extern "C" fn after_fork_in_child() {
     }
 }
 
+/// When the library is loaded: the handlers must be there before the first fork.
 #[ctor::ctor(unsafe)]
-fn register() {
+fn watch() {
     // SAFETY: the handlers are functions of this library, which is linked never to be unloaded.
     unsafe {
         libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child));

@@ -606,8 +606,12 @@ static char *read_file(const char *path)
     FILE *file = fopen(path, "r");
     char *text = NULL;
     size_t size = 0;
-    if (!file || getdelim(&text, &size, '\0', file) < 0)
+    if (!file)
         exit(4);
+    if (getdelim(&text, &size, '\0', file) < 0) {
+        free(text);
+        text = strdup("");
+    }
     fclose(file);
     return text;
 }

@@ -75,7 +75,7 @@ fn what_comes_out_is_what_went_in_and_what_a_token_needs() {
         ),
         (
             &[],
-            r"host = localhost user='it''s' dbname= 'a\'b\\c' options=-c\ a=b user = 'x y' keepalives=0",
+            r"host = localhost user='it\'s' dbname= 'a\'b\\c' options=-c\ a=b user = 'x y' keepalives=0",
             &[
                 ("host", "localhost"),
                 ("user", "x y"),

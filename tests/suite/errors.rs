@@ -41,6 +41,9 @@ fn without_ids(message: &str) -> &str {
     message.split(" (trace id").next().unwrap_or_default()
 }
 
+/// Settings, the application and tenant that they name, the code they bring, and words of its hint.
+type Refused<'a> = (String, (&'a str, &'a str), &'a str, &'a [&'a str]);
+
 #[test]
 fn each_refusal_says_who_was_refused_why_and_what_to_do() {
     let emulator = Emulator::start();
@@ -55,7 +58,7 @@ fn each_refusal_says_who_was_refused_why_and_what_to_do() {
     };
     let one = (APP_ONE.client_id, TENANT_ONE.id);
     let own = |app: &App| identity(app, app.tenant.id);
-    let rows: Vec<(String, (&str, &str), &str, &[&str])> = vec![
+    let rows: Vec<Refused> = vec![
         (id("client_secret", "wrong"), one, "7000215", &["value"]),
         (own(&APP_EXPIRED), (APP_EXPIRED.client_id, TENANT_ONE.id), "7000222", &["new secret"]),
         (
