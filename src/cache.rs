@@ -46,11 +46,19 @@ struct Held {
 #[derive(Default)]
 struct State {
     flight: Option<Arc<Flight>>,
-    /// What the last fetch failed with, and until when it counts, on the boot clock.
-    failed: Option<(Error, Duration)>,
+    failed: Option<Failed>,
     failures: u32,
     /// Counts invalidations, so that a fetch begun before one is not kept.
     epoch: u64,
+}
+
+/// What the last fetch failed with; on the boot clock.
+struct Failed {
+    error: Error,
+    /// Until when it is the answer for callers without a token.
+    counts_until: Duration,
+    /// Until when the old token is not refreshed, as long as it lives.
+    refresh_after: Duration,
 }
 
 /// A fetch under way, and its result for all who wait. A child never touches a flight of its parent's.
@@ -142,13 +150,12 @@ impl Slot {
         {
             return Turn::Have(held.token.clone());
         }
-        if let Some((error, until)) = &state.failed
-            && now < *until
-        {
-            return match living {
-                Some(held) => Turn::Have(held.token.clone()),
-                None => Turn::Fail(error.clone()),
-            };
+        if let Some(failed) = &state.failed {
+            match living {
+                Some(held) if now < failed.refresh_after => return Turn::Have(held.token.clone()),
+                None if now < failed.counts_until => return Turn::Fail(failed.error.clone()),
+                _ => {}
+            }
         }
         if !has_time {
             return Turn::Late;
@@ -186,16 +193,18 @@ impl Slot {
                 (state.failed, state.failures) = (None, 0);
             }
             Err(failure) => {
-                let mut pause = match (failure.error.kind(), failure.retry) {
+                let pause = match (failure.error.kind(), failure.retry) {
                     (_, Retry::After(pause)) => pause,
                     (ErrorKind::Denied | ErrorKind::Throttled, _) => AFTER_REFUSAL,
                     _ => Duration::ZERO,
                 };
-                if self.living().is_some() {
-                    let grown = AFTER_FAILED_REFRESH * 2_u32.pow(state.failures.min(8));
-                    pause = pause.max(grown.min(LONGEST_PAUSE));
-                }
-                state.failed = Some((failure.error.clone(), os::since_boot() + pause));
+                let grown = (AFTER_FAILED_REFRESH * 2_u32.pow(state.failures.min(8))).min(LONGEST_PAUSE);
+                let now = os::since_boot();
+                state.failed = Some(Failed {
+                    error: failure.error.clone(),
+                    counts_until: now + pause,
+                    refresh_after: now + pause.max(grown),
+                });
                 state.failures += 1;
             }
         }

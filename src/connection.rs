@@ -258,15 +258,19 @@ fn effective(
 ) -> Result<Effective, Stop> {
     let (arguments, expand_dbname) = as_arrays(given)?;
     let resolved = libpq.resolve(&arguments, expand_dbname, &policy::is_judged).ok_or(Stop::Unresolved)?;
-    let read = |name: &str| env.libpq(name);
-    let service =
-        conninfo::service::load(given, &read, files.home.as_deref(), libpq.version()).unwrap_or_default();
+    let in_service = given.contains("service") || env.libpq("PGSERVICE").is_some();
     let mut effective = Effective::default();
-    for (keyword, value) in resolved.options.iter() {
-        let (source, named) = source(keyword, given, service.as_ref(), env);
+    for option in resolved.options.iter() {
+        let source = match variable(option.keyword, env) {
+            _ if given.contains(option.keyword) => Source::Given,
+            Some(name) => Source::Environment(name),
+            None if in_service && !option.is_default => Source::Service,
+            None => Source::Default,
+        };
         // libpq puts the operating system's user in for an absent one, and the user for an absent database.
-        if !named.is_empty() || !matches!(keyword, "user" | "dbname") {
-            effective.set(keyword, value, source);
+        if !matches!(option.keyword, "user" | "dbname") || is_named(option.keyword, given, env, files, libpq)
+        {
+            effective.set(option.keyword, option.value, source);
         }
     }
     let password = match resolved.password {
@@ -279,27 +283,27 @@ fn effective(
     Ok(effective)
 }
 
-/// Where an option's value comes from, by libpq's precedence, and what stands there.
-fn source(
-    keyword: &str,
-    given: &Options,
-    service: Option<&Options>,
-    env: Environment<'_>,
-) -> (Source, Vec<u8>) {
-    if let Some(value) = given.get(keyword) {
-        return (Source::Given, value.to_vec());
-    }
-    if let Some(value) = service.and_then(|service| service.get(keyword)) {
-        return (Source::Service, value.to_vec());
-    }
-    let variable = conninfo::keyword(keyword).and_then(|known| known.env);
+/// The variable that an option is read from, if it is set.
+fn variable(keyword: &str, env: Environment<'_>) -> Option<&'static str> {
+    let own = conninfo::keyword(keyword).and_then(|known| known.env);
     let legacy = (keyword == "sslmode").then_some("PGREQUIRESSL");
-    for name in variable.into_iter().chain(legacy) {
-        if let Some(value) = env.libpq(name) {
-            return (Source::Environment(name), value);
+    own.into_iter().chain(legacy).find(|name| env.libpq(name).is_some())
+}
+
+/// Whether anybody names a user or a database. libpq does not tell, so the service file is read for it; where we
+/// cannot read what libpq could, libpq's answer stands.
+fn is_named(keyword: &str, given: &Options, env: Environment<'_>, files: &Files<'_>, libpq: &Libpq) -> bool {
+    let of_variable = || variable(keyword, env).and_then(|name| env.libpq(name));
+    let of_service = || {
+        let read = |name: &str| env.libpq(name);
+        let service = conninfo::service::load(given, &read, files.home.as_deref(), libpq.version());
+        match service {
+            Ok(service) => service.and_then(|service| service.get(keyword).map(<[u8]>::to_vec)),
+            Err(_) => Some(b"?".to_vec()),
         }
-    }
-    (Source::Default, Vec::new())
+    };
+    let named = given.get(keyword).map(<[u8]>::to_vec).or_else(of_service).or_else(of_variable);
+    named.is_some_and(|value| !value.is_empty())
 }
 
 /// The files that decide beside the options: the home directory's, the distribution's.

@@ -43,6 +43,7 @@ const DECIDING: &[&str] = &[
     "ssl_max_protocol_version",
     "gssencmode",
     "channel_binding",
+    "sslkeylogfile",
 ];
 
 /// What else is looked at.
@@ -236,7 +237,7 @@ impl<'a> Judge<'a> {
                  channel. Leave channel_binding (PGCHANNELBINDING) out; TLS with a verified name takes its place.",
             ));
         }
-        self.pin(options);
+        self.pin(options, around);
         if !self.servers.iter().all(|server| self.may_be_plain(server)) {
             self.require_tls(options, around)?;
         }
@@ -267,13 +268,21 @@ impl<'a> Judge<'a> {
     }
 
     /// Writes out what was judged though it stands elsewhere, so that nothing changes it in between.
-    fn pin(&self, options: &mut Options) {
+    fn pin(&self, options: &mut Options, around: &Surroundings<'_>) {
         for keyword in ["host", "hostaddr", "port", "requirepeer", "sslrootcert", "user"] {
             let value = self.effective.value(keyword);
             // An empty place is a place that counts, too: no other environment may fill it.
             let place = matches!(keyword, "host" | "hostaddr" | "port");
             if !options.contains(keyword) && (place || !value.is_empty()) {
                 options.set(keyword, value);
+            }
+        }
+        if around.is_suspect {
+            // libpq reads the service file again when it connects.
+            for keyword in DECIDING.iter().filter(|keyword| (around.knows)(keyword)) {
+                if !options.contains(keyword) {
+                    options.set(*keyword, self.effective.value(keyword));
+                }
             }
         }
     }

@@ -99,6 +99,9 @@ fn no_answer(failure: http::Failure, settings: &Settings) -> Failure {
         http::Failure::Network(why) => {
             network(why, "Check the network, PGAAD_PROXY and PGAAD_AUTHORITY_HOST.", Retry::Soon)
         }
+        http::Failure::Proxy(why) => {
+            network(format!("the proxy refused: {why}"), "Check the proxy's user and password.", Retry::Never)
+        }
         http::Failure::Untrusted(why) => network(
             why,
             "If that is meant to be so (a proxy that opens TLS, a private cloud), name its root's PEM file in \

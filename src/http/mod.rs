@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Timeout(&'static str),
     /// No connection, or one that broke; another try may help.
     Network(String),
+    /// The proxy wants none of it, and will not the next time.
+    Proxy(String),
     /// A TLS peer that is not to be trusted: another try will not help.
     Untrusted(String),
     /// Something answered, but not in HTTP, or at too great length.
@@ -109,7 +111,8 @@ fn failure(error: ureq::Error) -> Failure {
             }
         }
         ureq::Error::HostNotFound => Failure::Network("its name has no address".into()),
-        ureq::Error::ConnectProxyFailed(why) => Failure::Network(format!("the proxy refused: {why}")),
+        ureq::Error::ConnectProxyFailed(why) if why.contains("responded 4") => Failure::Proxy(why),
+        ureq::Error::ConnectProxyFailed(why) => Failure::Network(format!("the proxy failed: {why}")),
         ureq::Error::ConnectionFailed => Failure::Network("no connection".into()),
         ureq::Error::Other(error) => Failure::Network(error.to_string()),
         ureq::Error::BodyExceedsLimit(limit) => {

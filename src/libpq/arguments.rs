@@ -5,9 +5,8 @@ use crate::error::{Error, ErrorKind};
 use std::ffi::{CStr, CString, c_char};
 use std::marker::PhantomData;
 use std::ptr;
-use zeroize::Zeroize;
 
-/// Keywords and values: those of a C caller, untouched, and copies of ours, which are wiped when dropped.
+/// Keywords and values: those of a C caller, untouched, and copies of ours, which the allocator wipes.
 /// Later entries win over earlier ones; an empty value counts as absent.
 pub(crate) struct Arguments<'a> {
     keywords: Vec<*const c_char>,
@@ -43,13 +42,12 @@ impl<'a> Arguments<'a> {
 
     /// Adds copies. A NUL inside is an error: libpq would see half of the text.
     pub(crate) fn push(&mut self, keyword: &[u8], value: &[u8]) -> Result<(), Error> {
-        let name = || String::from_utf8_lossy(keyword);
-        if keyword.contains(&0) || value.contains(&0) {
-            let message = format!("The connection option \"{}\" holds a NUL byte.", name());
-            return Err(Error::new(ErrorKind::InvalidArgument, message));
-        }
         for (text, list) in [(keyword, &mut self.keywords), (value, &mut self.values)] {
-            let copy = CString::new(text).unwrap_or_default();
+            let copy = CString::new(text).map_err(|_| {
+                let name = String::from_utf8_lossy(keyword);
+                let message = format!("The connection option \"{name}\" holds a NUL byte.");
+                Error::new(ErrorKind::InvalidArgument, message)
+            })?;
             list.push(copy.as_ptr()); // the text stays where it is when the CString itself moves
             self.copies.push(copy);
         }
@@ -73,14 +71,6 @@ impl<'a> Arguments<'a> {
             list.iter().copied().chain(last).chain([ptr::null()]).collect()
         };
         (end(&self.keywords, keyword), end(&self.values, value))
-    }
-}
-
-impl Drop for Arguments<'_> {
-    fn drop(&mut self) {
-        for copy in self.copies.drain(..) {
-            copy.into_bytes_with_nul().zeroize();
-        }
     }
 }
 

@@ -61,17 +61,26 @@ impl Connection {
 
 /// Connection options and their values; wiped when dropped, since passwords are among them.
 #[derive(Default)]
-pub(crate) struct Values(Vec<(String, Zeroizing<Vec<u8>>)>);
+pub(crate) struct Values(Vec<(String, Zeroizing<Vec<u8>>, bool)>);
+
+/// One of them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Value<'a> {
+    pub(crate) keyword: &'a str,
+    /// May be set but empty.
+    pub(crate) value: &'a [u8],
+    /// Whether it is what is built into libpq.
+    pub(crate) is_default: bool,
+}
 
 impl Values {
-    /// The value of an option; one that is set but empty counts as such.
     #[cfg(test)]
     pub(crate) fn get(&self, keyword: &str) -> Option<&[u8]> {
-        self.iter().find(|(known, _)| *known == keyword).map(|(_, value)| value)
+        self.iter().find(|option| option.keyword == keyword).map(|option| option.value)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(keyword, value)| (keyword.as_str(), value.as_slice()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Value<'_>> {
+        self.0.iter().map(|(keyword, value, is_default)| Value { keyword, value, is_default: *is_default })
     }
 }
 
@@ -313,7 +322,10 @@ impl OptionList<'_> {
             let (keyword, value) =
                 unsafe { (CStr::from_ptr(option.keyword), CStr::from_ptr(value.as_ptr())) };
             let keyword = keyword.to_str().ok().filter(|keyword| wanted(keyword))?;
-            Some((keyword.to_string(), Zeroizing::new(value.to_bytes().to_vec())))
+            // SAFETY: the default is NULL or a static string.
+            let is_default =
+                !option.compiled.is_null() && unsafe { CStr::from_ptr(option.compiled) } == value;
+            Some((keyword.to_string(), Zeroizing::new(value.to_bytes().to_vec()), is_default))
         };
         Values(self.iter().filter_map(text).collect())
     }

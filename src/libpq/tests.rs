@@ -132,7 +132,7 @@ fn the_next_connection_at_the_address_is_not_ours() {
 #[test]
 fn parsing_is_libpqs_own() {
     let values = libpq().parse(c"host=a password='' user = b\\ c").unwrap();
-    let all: Vec<_> = values.iter().collect();
+    let all: Vec<_> = values.iter().map(|option| (option.keyword, option.value)).collect();
     assert_eq!(all, [("user", &b"b c"[..]), ("password", b""), ("host", b"a")]);
     assert!(libpq().parse(c"host").err().unwrap().contains("host"));
 }

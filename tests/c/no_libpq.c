@@ -1,6 +1,10 @@
-/* A program without libpq: writes the token's length, then each argument's connstring, and says whether a libpq is
- * there in the end. A connstring is printed with all but letters and digits as %XX. */
+/* A program without libpq: says how long the token is, writes each argument's connstring, and says whether a libpq is
+ * there in the end. A connstring is printed with all but letters and digits as %XX.
+ *
+ * with_libpq.c is the same with one, which says that it is version PRETENDED if that is set. */
+#define _GNU_SOURCE
 #include <ctype.h>
+#include <dlfcn.h>
 #include <pgaad.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +23,28 @@ static int libpq_is_loaded(void)
     return found;
 }
 
+#ifdef WITH_LIBPQ
+static int pretended(void)
+{
+    return atoi(getenv("PRETENDED"));
+}
+
+static void *symbol(const char *name, void *unused)
+{
+    (void) unused;
+    return strcmp(name, "PQlibVersion") ? dlsym(RTLD_DEFAULT, name) : (void *) pretended;
+}
+#endif
+
 int main(int argc, char **argv)
 {
     char *text, *errmsg;
-    pgaad_status status = pgaad_get_token(&text, &errmsg);
+    pgaad_status status;
+#ifdef WITH_LIBPQ
+    if (getenv("PRETENDED") && pgaad_use_libpq(symbol, NULL, NULL))
+        return 3;
+#endif
+    status = pgaad_get_token(&text, &errmsg);
     printf("get_token status=%s length=%zu errmsg=%s\n", pgaad_status_name(status), text ? strlen(text) : 0,
            errmsg ? errmsg : "");
     pgaad_free(text);

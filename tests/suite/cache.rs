@@ -271,6 +271,23 @@ fn a_failed_refresh_hands_out_the_token_that_lives() {
 }
 
 #[test]
+fn failed_refreshes_do_not_stand_in_the_way_once_the_token_has_ended() {
+    let emulator = Emulator::start();
+    let mut session = session(&emulator);
+    let first = token(&mut session, NOW);
+    emulator.entra().faults().always(Fault::html(200));
+    // The pause after a failed refresh grows, and the last one reaches beyond the token's end.
+    for seconds in [3480, 6, 11, 21, 41] {
+        session.ask(&["suspend", &seconds.to_string()]);
+        assert_eq!(token(&mut session, NOW), first, "{seconds}");
+    }
+    assert!(requests(&emulator) > 2, "it was not even tried");
+    emulator.entra().faults().clear();
+    session.ask(&["suspend", "41"]);
+    assert_ne!(token(&mut session, NOW), first);
+}
+
+#[test]
 fn a_caller_with_little_time_gets_the_living_token_meanwhile() {
     let emulator = Emulator::start();
     let mut session = session(&emulator);

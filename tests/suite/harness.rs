@@ -220,6 +220,22 @@ impl Listener {
     }
 }
 
+/// A port that refuses connections: it belongs to a connection's other end, so that nobody else gets it meanwhile.
+pub struct ClosedPort(TcpStream, #[allow(dead_code)] Listener);
+
+impl ClosedPort {
+    pub fn new() -> Self {
+        let listener = Listener::start();
+        let address = listener.0.local_addr().expect("an address");
+        Self(TcpStream::connect(address).expect("a connection"), listener)
+    }
+
+    /// As a host and port.
+    pub fn address(&self) -> String {
+        self.0.local_addr().expect("an address").to_string()
+    }
+}
+
 /// The driver, in an environment of its own.
 #[derive(Clone, Default)]
 pub struct Driver {
@@ -489,4 +505,20 @@ pub fn each<T: Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
 /// A driver whose environment makes it sign in to the emulator as the first application.
 pub fn signed_in(emulator: &Emulator) -> Driver {
     Driver::new().envs(emulator.env(&emulator::APP_ONE))
+}
+
+/// Runs it under valgrind, whose complaints make it fail.
+pub fn valgrind(driver: Driver) -> Driver {
+    let suppressions = concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/c/valgrind.supp");
+    driver.under(&[
+        "valgrind",
+        "--quiet",
+        "--error-exitcode=99",
+        "--leak-check=full",
+        "--show-leak-kinds=definite",
+        "--errors-for-leak-kinds=definite",
+        "--num-callers=40",
+        "--gen-suppressions=all",
+        suppressions,
+    ])
 }

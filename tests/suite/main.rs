@@ -4,6 +4,7 @@ mod abi;
 mod cache;
 mod connect;
 mod connstring;
+mod differential;
 mod errors;
 mod fork;
 mod harness;

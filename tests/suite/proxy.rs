@@ -1,12 +1,11 @@
 //! Forward proxies: which one, for which hosts, and that its password stays where it is.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use emulator::{Certificate, Emulator, PATIENCE, Proxy};
 use tempfile::TempDir;
 
-use crate::harness::{Driver, shim, signed_in};
+use crate::harness::{ClosedPort, Driver, each, shim, signed_in};
 
 const GET: &[&str] = &["get_token"];
 
@@ -149,8 +148,8 @@ fn the_proxys_password_goes_to_the_proxy_alone() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(log.contains("token_fetched") && !log.contains("hunter2"), "{log}");
 
-    for url in [with("user:hunter2wrong"), with("user"), with(":hunter2"), ground.proxy.url()] {
-        let output = run(&url);
+    each(&[with("user:hunter2wrong"), with("user"), with(":hunter2"), ground.proxy.url()], |url| {
+        let output = run(url);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.starts_with("get_token status=PGAAD_NETWORK"), "{said}");
         assert!(said.contains("407") && said.contains("proxy") && said.contains("HTTPS_PROXY"), "{said}");
@@ -158,32 +157,30 @@ fn the_proxys_password_goes_to_the_proxy_alone() {
         assert!(!all.contains("hunter2"), "{all}");
         // Nor as the header has it: user:hunter2...
         assert!(!all.contains("dXNlcjpodW50ZXIy"), "{all}");
-    }
+    });
     assert_eq!(ground.emulator.entra().counters().requests, 1);
 }
 
 #[test]
 fn a_proxy_that_does_not_help_is_named() {
     let ground = Ground::start();
-    let closed = || {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        format!("http://user:hunter2@127.0.0.1:{}", port.expect("a port").port())
-    };
-    let driver = ground.driver().env("PGAAD_PROXY", ground.proxy.url());
-    for status in [403, 502, 503] {
-        ground.proxy.refuse(Some(status));
-        let line = driver.one(GET);
-        assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
-        let words = [&status.to_string(), "PGAAD_PROXY", "login.pgaad.test"];
+    each(&[Some(403), Some(502), Some(503), None], |status| {
+        let proxy = leading_to(&ground.emulator);
+        proxy.refuse(*status);
+        proxy.hang(status.is_none());
+        let driver = ground.driver().env("PGAAD_PROXY", proxy.url());
+        let (line, wanted) = match status {
+            Some(_) => (driver.one(GET), "PGAAD_NETWORK"),
+            None => (driver.env("PGAAD_TIMEOUT_MS", "500").one(GET), "PGAAD_TIMEOUT"),
+        };
+        assert_eq!(line.status(), wanted, "{line:?}");
+        let number = status.map(|status| status.to_string()).unwrap_or_default();
+        let words = ["PGAAD_PROXY", "login.pgaad.test", &number];
         assert!(words.iter().all(|word| line.errmsg().contains(word)), "{line:?}");
-    }
-    ground.proxy.refuse(None);
-    ground.proxy.hang(true);
-    let line = driver.clone().env("PGAAD_TIMEOUT_MS", "500").one(GET);
-    assert_eq!(line.status(), "PGAAD_TIMEOUT", "{line:?}");
-    assert!(line.errmsg().contains("PGAAD_PROXY"), "{line:?}");
-
-    let line = ground.driver().env("https_proxy", closed()).one(GET);
+    });
+    let closed = ClosedPort::new();
+    let line =
+        ground.driver().env("https_proxy", format!("http://user:hunter2@{}", closed.address())).one(GET);
     assert_eq!(line.status(), "PGAAD_NETWORK", "{line:?}");
     assert!(line.errmsg().contains("https_proxy") && !line.errmsg().contains("hunter2"), "{line:?}");
     // Never quietly without it.

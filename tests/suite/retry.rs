@@ -1,12 +1,11 @@
 //! What is tried again, when, and for how long: everything ends at the deadline.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use emulator::{Emulator, Fault};
 
-use crate::harness::{Driver, each, shim, signed_in};
+use crate::harness::{ClosedPort, Driver, each, shim, signed_in};
 
 const GET: &[&str] = &["get_token"];
 
@@ -159,10 +158,7 @@ fn the_date_to_come_back_at_counts_by_the_services_clock() {
 
 #[test]
 fn when_all_tries_are_used_it_says_so() {
-    let refusing = || {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        format!("https://127.0.0.1:{}", port.expect("a port").port())
-    };
+    let closed = ClosedPort::new();
     let busy = |status| Fault::status_without_code(status, "server_error");
     let rows: &[(&str, Option<Fault>, &str, &[&str])] = &[
         ("503", Some(busy(503)), "PGAAD_NETWORK", &["HTTP 503"]),
@@ -182,7 +178,7 @@ fn when_all_tries_are_used_it_says_so() {
         let mut driver = signed_in(&emulator);
         match fault {
             Some(fault) => emulator.entra().faults().always(fault.clone()),
-            None => driver = driver.env("PGAAD_AUTHORITY_HOST", refusing()),
+            None => driver = driver.env("PGAAD_AUTHORITY_HOST", format!("https://{}", closed.address())),
         }
         let line = driver.one(GET);
         assert_eq!(line.status(), *status, "{case}: {line:?}");

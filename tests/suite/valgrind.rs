@@ -2,23 +2,7 @@
 
 use emulator::{APP_ONE, APP_TWO, Emulator, Fault, Gate, Postgres};
 
-use crate::harness::{self, Driver, Line, Listener, conninfo, ground, signed_in};
-
-/// Runs it under valgrind, whose complaints make it fail.
-fn valgrind(driver: Driver) -> Driver {
-    let suppressions = concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/c/valgrind.supp");
-    driver.under(&[
-        "valgrind",
-        "--quiet",
-        "--error-exitcode=99",
-        "--leak-check=full",
-        "--show-leak-kinds=definite",
-        "--errors-for-leak-kinds=definite",
-        "--num-callers=40",
-        "--gen-suppressions=all",
-        suppressions,
-    ])
-}
+use crate::harness::{self, Driver, Line, Listener, conninfo, ground, signed_in, valgrind};
 
 fn statuses(lines: &[Line]) -> Vec<(&str, &str)> {
     lines
