@@ -18,6 +18,9 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 const AFTER_FAILED_REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What a fetch may take beyond its time, to end by itself and say what it waited for.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
 /// How a token is got, with a deadline.
 type Fetch = dyn Fn(Instant) -> Result<Token, Failure> + Send + Sync;
 
@@ -48,8 +51,6 @@ struct State {
     flight: Option<Arc<Flight>>,
     failed: Option<Failed>,
     failures: u32,
-    /// Counts invalidations, so that a fetch begun before one is not kept.
-    epoch: u64,
 }
 
 /// What the last fetch failed with; on the boot clock.
@@ -64,6 +65,7 @@ struct Failed {
 /// A fetch under way, and its result for all who wait. A child never touches a flight of its parent's.
 struct Flight {
     generation: u64,
+    begun: Instant,
     result: Mutex<Option<Result<Arc<Token>, Error>>>,
     landed: Condvar,
 }
@@ -74,7 +76,7 @@ enum Turn {
     Fail(Error),
     Late,
     Wait(Arc<Flight>),
-    Fetch(Arc<Flight>, u64),
+    Fetch(Arc<Flight>),
 }
 
 impl Slot {
@@ -114,12 +116,12 @@ impl Slot {
             Turn::Late => return Ok(None),
             Turn::Fail(error) => return Err(error),
             Turn::Wait(flight) => flight,
-            Turn::Fetch(flight, epoch) => {
+            Turn::Fetch(flight) => {
                 let (slot, flown) = (self.clone(), flight.clone());
                 // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
-                if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown, epoch)).is_err() {
+                if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown)).is_err() {
                     // No thread to be had: then here, and the caller waits as long as it takes.
-                    self.fly(&flight, epoch);
+                    self.fly(&flight);
                 }
                 flight
             }
@@ -161,25 +163,23 @@ impl Slot {
             return Turn::Late;
         }
         match &state.flight {
-            Some(flight) if flight.generation == os::fork::generation() => Turn::Wait(flight.clone()),
+            Some(flight) if flight.is_under_way(self.fetch_time) => Turn::Wait(flight.clone()),
             _ => {
                 let flight = Arc::new(Flight::new());
                 state.flight = Some(flight.clone());
-                Turn::Fetch(flight, state.epoch)
+                Turn::Fetch(flight)
             }
         }
     }
 
     /// Fetches, keeps the result and hands it to those who wait.
-    fn fly(&self, flight: &Arc<Flight>, epoch: u64) {
+    fn fly(&self, flight: &Arc<Flight>) {
         let deadline = Instant::now() + self.fetch_time;
         let result =
             bug::contain(|| (self.fetch)(deadline)).unwrap_or_else(|bug| Err(bug.into())).map(Arc::new);
         self.state.with(|state| {
-            if state.flight.as_ref().is_some_and(|current| Arc::ptr_eq(current, flight)) {
-                state.flight = None;
-            }
-            if state.epoch == epoch {
+            // Not one that was given up: by `clear`, or because it did not end.
+            if state.flight.take_if(|current| Arc::ptr_eq(current, flight)).is_some() {
                 self.keep(state, &result);
             }
         });
@@ -214,7 +214,7 @@ impl Slot {
     pub(crate) fn clear(&self) {
         self.state.with(|state| {
             self.held.store(None);
-            *state = State { epoch: state.epoch + 1, ..State::default() };
+            *state = State::default();
         });
     }
 }
@@ -231,7 +231,17 @@ impl Held {
 
 impl Flight {
     fn new() -> Self {
-        Self { generation: os::fork::generation(), result: Mutex::new(None), landed: Condvar::new() }
+        Self {
+            generation: os::fork::generation(),
+            begun: Instant::now(),
+            result: Mutex::new(None),
+            landed: Condvar::new(),
+        }
+    }
+
+    /// Whether it is this process's, and has not run on for so long that it will hardly end.
+    fn is_under_way(&self, fetch_time: Duration) -> bool {
+        self.generation == os::fork::generation() && self.begun.elapsed() <= fetch_time + GRACE
     }
 
     fn land(&self, result: Result<Arc<Token>, Error>) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use once_cell::race::OnceBox;
 
-use crate::cache::Slot;
+use crate::cache::{GRACE, Slot};
 use crate::credential;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -24,9 +24,6 @@ pub struct Client {
     had_token: AtomicBool,
     failed: AtomicBool,
 }
-
-/// What a caller waits beyond the time that a fetch has, for it to end.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Which of the tokens a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,19 +128,24 @@ impl Client {
         // A fetch ends itself, and then says what it waited for; who has all the time waits for that.
         let patience = limit.unwrap_or(self.settings.timeout + GRACE);
         let token = self.slot(purpose).get(Instant::now() + patience)?;
-        token.map(AccessToken).ok_or_else(|| self.too_late(patience))
+        token.map(AccessToken).ok_or_else(|| self.too_late(limit))
     }
 
-    fn too_late(&self, patience: Duration) -> Error {
-        let text = if patience.is_zero() {
-            "No token is here yet, and this call may not wait for one. Call again with more time.".into()
-        } else {
-            format!(
-                "No token from {} in the {} ms that this call had (its own timeout, or connect_timeout). The fetch \
-                 goes on: a later call may find its token.",
-                self.settings.authority,
-                patience.as_millis()
-            )
+    fn too_late(&self, limit: Option<Duration>) -> Error {
+        let authority = &self.settings.authority;
+        let text = match limit {
+            Some(Duration::ZERO) => {
+                "No token is here yet, and this call may not wait for one. Call again with more time.".into()
+            }
+            Some(limit) => format!(
+                "No token from {authority} in the {} ms that this call had (its own timeout, or connect_timeout). The \
+                 fetch goes on: a later call may find its token.",
+                limit.as_millis()
+            ),
+            None => format!(
+                "No token from {authority} in time: the fetch did not end by its deadline (PGAAD_TIMEOUT_MS). Check \
+                 the network, and PGAAD_PROXY."
+            ),
         };
         Error::new(ErrorKind::Timeout, text)
     }

@@ -60,7 +60,7 @@ fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> 
         });
         Ok(effective)
     };
-    match plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords))? {
+    match plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords, false))? {
         Plan::Unchanged(options) => Ok(options.unwrap_or(given).to_conninfo()),
         Plan::Entra { mut options, purpose, patience } => {
             let token = client.token_for(purpose, patience)?;
@@ -166,7 +166,7 @@ fn plan_with(
     let files = Files::new(env, libpq.version());
     let resolve = |given: &Options| effective(libpq, given, env, &files);
     let knows = |keyword: &str| libpq.knows(keyword);
-    match plan(client, given, resolve, &files.surroundings(&knows, libpq.version())) {
+    match plan(client, given, resolve, &files.surroundings(&knows, libpq.version(), true)) {
         // Refused by libpq before any contact, in its own words.
         Err(Stop::Unresolved) => Ok(Plan::Unchanged(None)),
         Err(Stop::Refused(error)) => Err(error),
@@ -333,12 +333,18 @@ impl<'a> Files<'a> {
         roots.is_file().then_some(roots)
     }
 
-    fn surroundings<'s>(&'s self, knows: &'s dyn Fn(&str) -> bool, version: i32) -> Surroundings<'s> {
+    fn surroundings<'s>(
+        &'s self,
+        knows: &'s dyn Fn(&str) -> bool,
+        version: i32,
+        connects_now: bool,
+    ) -> Surroundings<'s> {
         Surroundings {
             default_roots: Box::new(|| self.user_roots().or_else(bundle::find)),
             is_own_bundle: bundle::is_own,
             knows,
             knows_system_roots: version >= 160_000,
+            connects_now,
             is_suspect: self.env.is_suspect(),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) knows: &'a dyn Fn(&str) -> bool,
     /// Whether it knows `sslrootcert=system`.
     pub(crate) knows_system_roots: bool,
+    /// Whether the connection is made now, not by somebody else later.
+    pub(crate) connects_now: bool,
     /// Whether another user may have chosen libpq's variables and files (`AT_SECURE`).
     pub(crate) is_suspect: bool,
 }
@@ -312,11 +314,16 @@ impl<'a> Judge<'a> {
                      name the host in allow_plaintext (PGAAD_ALLOW_PLAINTEXT).",
                 ));
             }
+            // With a file of roots libpq takes require for verify-ca, but only while the file is there.
+            b"require" if own_roots() && around.connects_now => b"verify-ca",
             kept @ (b"require" | b"verify-ca") if own_roots() => kept,
             b"" | b"allow" | b"prefer" | b"require" | b"verify-ca" | b"verify-full" => b"verify-full",
             _ => return Err(config("sslmode (PGSSLMODE) has a value that libpq does not know.")),
         };
         options.set("sslmode", sslmode);
+        // Whoever connects may do so from another directory.
+        let relative = roots.is_relative() && own_roots();
+        let roots = if relative { std::path::absolute(&roots).unwrap_or(roots) } else { roots };
         options.set("sslrootcert", roots.as_os_str().as_bytes());
         match self.effective.value("gssencmode") {
             b"require" => {
@@ -373,10 +380,13 @@ fn stranger(server: &Server) -> Error {
     )
 }
 
-/// A name from a connection string, short enough for a message.
-fn shown(name: &str) -> &str {
+/// A name from a connection string, short enough for a message. In a URI whose password holds an `@` that is not
+/// written %40, the rest of the password stands before the host.
+fn shown(name: &str) -> String {
+    let host = name.rsplit('@').next().unwrap_or_default();
+    let (mark, name) = if host == name || name.starts_with(['/', '@']) { ("", name) } else { ("...@", host) };
     match &name[..name.floor_char_boundary(200)] {
-        "" => "libpq's default directory",
-        name => name,
+        "" => "libpq's default directory".into(),
+        name => format!("{mark}{name}"),
     }
 }

@@ -1,11 +1,11 @@
 //! The password file: lines of `host:port:dbname:user:password`.
 
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::{Effective, path};
+use crate::os;
 
 /// The socket directories that builds of libpq have compiled in: Debian's and upstream's. A line for
 /// `localhost` is theirs too. Which one it is cannot be asked, so a line that names it is taken as well.
@@ -65,16 +65,13 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     password
 }
 
-/// The password file's bytes. None where libpq ignores it: it cannot be read, is no plain file, or its mode
-/// lets others in.
+/// The password file's bytes. None where libpq ignores it: it cannot be read, is no plain file, or others may use it.
 pub(crate) fn read(file: &Path) -> Option<Vec<u8>> {
-    // Without waiting: it could be a pipe that nobody writes to.
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file).ok()?;
-    let about = file.metadata().ok()?;
-    if !about.is_file() || about.permissions().mode() & 0o077 != 0 {
+    let mut file = os::open_plain(file).ok()?;
+    if file.metadata().ok()?.permissions().mode() & 0o077 != 0 {
         return None;
     }
-    let mut contents = Vec::with_capacity(usize::try_from(about.len()).ok()?);
+    let mut contents = Vec::new();
     file.read_to_end(&mut contents).ok()?;
     Some(contents)
 }

@@ -4,11 +4,13 @@
 //! grant (RFC 6749 section 4.4; Microsoft Learn: "OAuth 2.0 client credentials flow on the Microsoft identity
 //! platform").
 
+use std::io::Read;
 use std::time::Instant;
 
 use super::Failure;
 use super::entra::{self, Application};
 use crate::error::Error;
+use crate::os;
 use crate::secret::Secret;
 use crate::settings::{Identity, Proof, Settings, config};
 use crate::token::Token;
@@ -39,12 +41,13 @@ pub(super) fn fetch(
 /// The secret is the file's text without blanks around it: editors and `echo` end files with a line break.
 fn read_file(path: &std::path::Path, name: &str) -> Result<Secret, Error> {
     let unusable = |why: &str| config(format!("{name} names {}, which {why}.", path.display()));
-    let length =
-        std::fs::metadata(path).map_err(|error| unusable(&format!("cannot be read: {error}")))?.len();
-    if length > LONGEST_SECRET_FILE {
+    let mut bytes = Vec::new();
+    let read =
+        os::open_plain(path).and_then(|file| file.take(LONGEST_SECRET_FILE + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+    if length as u64 > LONGEST_SECRET_FILE {
         return Err(unusable("is too long to be a client secret"));
     }
-    let bytes = std::fs::read(path).map_err(|error| unusable(&format!("cannot be read: {error}")))?;
     let text = Secret::new(String::from_utf8(bytes).map_err(|_| unusable("is not UTF-8"))?);
     match text.reveal().trim() {
         "" => Err(unusable("is empty")),

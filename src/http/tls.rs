@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, StreamOwned,
 };
+use ureq::unversioned::transport::time::Instant;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
@@ -166,12 +168,23 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut conn = ClientConnection::new(self.0.clone(), name).map_err(io::Error::other)?;
         let transport: Box<dyn Transport> = Box::new(transport);
         let mut sock = TransportAdapter::new(transport, details.current_time.clone());
-        sock.set_timeout(details.timeout);
+        sock.set_timeout(left(details));
         conn.complete_io(&mut sock)?;
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
         let buffers = LazyBuffers::new(input, output);
         Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned { conn, sock } })))
     }
+}
+
+/// What is left of the time that the connection has, once TCP and the proxy took their part.
+fn left(details: &ConnectionDetails) -> NextTimeout {
+    let spent = match details.now {
+        Instant::Exact(begun) => begun.elapsed(),
+        _ => Duration::ZERO,
+    };
+    let mut timeout = details.timeout;
+    timeout.after = timeout.after.saturating_sub(spent).into();
+    timeout
 }
 
 pub(super) struct TlsTransport {

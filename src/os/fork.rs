@@ -24,14 +24,16 @@ pub(crate) fn generation() -> u64 {
 /// A section of code that a fork waits for.
 struct Gate {
     inside: AtomicUsize,
+    /// Forks of several threads go one after the other.
     forking: AtomicBool,
+    forks: AtomicUsize,
 }
 
 struct Inside(&'static Gate);
 
 impl Gate {
     const fn new() -> Self {
-        Self { inside: AtomicUsize::new(0), forking: AtomicBool::new(false) }
+        Self { inside: AtomicUsize::new(0), forking: AtomicBool::new(false), forks: AtomicUsize::new(0) }
     }
 
     fn enter(&'static self) -> Inside {
@@ -41,8 +43,10 @@ impl Gate {
                 return Inside(self);
             }
             self.leave();
+            let forks = self.forks.load(SeqCst);
+            let ended = wait_until(|| !self.forking.load(SeqCst) || self.forks.load(SeqCst) != forks);
             // A fork handler of another library may itself wait for this thread, so not for ever.
-            if !wait_until(|| !self.forking.load(SeqCst)) {
+            if !ended {
                 self.inside.fetch_add(1, SeqCst);
                 return Inside(self);
             }
@@ -55,11 +59,12 @@ impl Gate {
     }
 
     fn close(&self) {
-        self.forking.store(true, SeqCst);
+        wait_until(|| !self.forking.swap(true, SeqCst));
         wait_until(|| self.inside.load(SeqCst) == 0);
     }
 
     fn open(&self) {
+        self.forks.fetch_add(1, SeqCst);
         self.forking.store(false, SeqCst);
     }
 }

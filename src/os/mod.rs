@@ -9,8 +9,11 @@ pub(crate) mod fork;
 pub(crate) mod thread;
 
 use std::ffi::{CStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Time since boot on a clock that runs through suspend and that nobody can set (`CLOCK_BOOTTIME`): the clock
@@ -33,6 +36,15 @@ pub(crate) fn unix_now() -> i64 {
 pub(crate) fn secure_mode() -> bool {
     // SAFETY: getauxval only reads the auxiliary vector.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Opens a file for reading, without waiting where it is a pipe that nobody writes to. Only plain files are read.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no plain file")),
+    }
 }
 
 /// The home directory that the user database names, for a process without `HOME`.

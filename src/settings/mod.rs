@@ -115,7 +115,7 @@ impl Sources<'_> {
             return Ok(Some(Value { text, family, name: format!("The setting {}", key.name) }));
         }
         for (_, name) in key.variables().filter(|&(of, _)| of == family) {
-            if let Some(text) = self.env.text(&name)? {
+            if let Some(text) = self.unless_shared(family, self.env.text(&name), || None)? {
                 return Ok(Some(Value { text: Secret::new(text), family, name }));
             }
         }
@@ -207,12 +207,14 @@ impl Settings {
             identity::Reading::Identity(identity) => (Some(identity), None),
             identity::Reading::Incomplete(lacks) => (None, Some(lacks)),
         };
+        let chain_filter = env.text("AZURE_TOKEN_CREDENTIALS");
+        let chain_filter = sources.unless_shared(Family::Azure, chain_filter, || None)?;
         Ok(Self {
             auth,
             identity,
             incomplete,
             trouble: sources.trouble.take(),
-            chain_filter: env.text("AZURE_TOKEN_CREDENTIALS")?,
+            chain_filter,
             authority,
             cloud,
             cloud_is_fixed,
