@@ -101,6 +101,9 @@ lint: header-check
 test: packages-test lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 
+test-long: packages-test stage ## Run what takes minutes: a soak, random input, valgrind
+	PGAAD_STAGE=$(STAGE) $(CARGO) test --locked --test long -- --nocapture --test-threads=2
+
 bench: packages-test stage ## Measure, and print a table
 	@$(CARGO) bench --quiet --locked --bench bench
 

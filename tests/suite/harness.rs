@@ -507,14 +507,18 @@ pub fn signed_in(emulator: &Emulator) -> Driver {
     Driver::new().envs(emulator.env(&emulator::APP_ONE))
 }
 
-/// Runs it under valgrind, whose complaints make it fail.
+/// Runs it under valgrind, whose complaints of memory errors and of lost blocks make it fail.
 pub fn valgrind(driver: Driver) -> Driver {
+    valgrind_with("--leak-check=full", driver)
+}
+
+pub fn valgrind_with(leak_check: &str, driver: Driver) -> Driver {
     let suppressions = concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/c/valgrind.supp");
     driver.under(&[
         "valgrind",
+        leak_check,
         "--quiet",
         "--error-exitcode=99",
-        "--leak-check=full",
         "--show-leak-kinds=definite",
         "--errors-for-leak-kinds=definite",
         "--num-callers=40",
