@@ -62,7 +62,7 @@ struct Failed {
     refresh_after: Duration,
 }
 
-/// A fetch under way, and its result for all who wait. A child never touches a flight of its parent's.
+/// A fetch under way, and its result for all who wait. A child never waits for a flight of its parent's.
 struct Flight {
     generation: u64,
     begun: Instant,
@@ -152,15 +152,15 @@ impl Slot {
         {
             return Turn::Have(held.token.clone());
         }
+        if !has_time {
+            return Turn::Late;
+        }
         if let Some(failed) = &state.failed {
             match living {
                 Some(held) if now < failed.refresh_after => return Turn::Have(held.token.clone()),
                 None if now < failed.counts_until => return Turn::Fail(failed.error.clone()),
                 _ => {}
             }
-        }
-        if !has_time {
-            return Turn::Late;
         }
         match &state.flight {
             Some(flight) if flight.is_under_way(self.fetch_time) => Turn::Wait(flight.clone()),

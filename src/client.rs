@@ -1,18 +1,16 @@
 //! A client: one set of settings, one identity, its tokens.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
-use once_cell::race::OnceBox;
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::cache::{GRACE, Slot};
 use crate::credential;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::os;
+use crate::issued;
 use crate::settings::{COSMOS_SCOPE, Settings};
 use crate::token::Token;
 
@@ -68,7 +66,7 @@ impl Client {
             let (settings, scope) = (settings.clone(), scope.to_string());
             Slot::new(settings.timeout, settings.refresh_before, move |deadline| {
                 let token = credential::fetch(&settings, &scope, deadline)?;
-                remember(token.secret.reveal().as_bytes());
+                issued::remember(token.secret.reveal().as_bytes());
                 Ok(token)
             })
         };
@@ -177,15 +175,15 @@ impl Shared {
         Self(ArcSwapOption::const_empty())
     }
 
-    /// The client, for a call that stays with it whatever happens to the place.
-    pub(crate) fn get(&self) -> Option<Arc<Client>> {
-        self.0.load_full()
+    /// What is there now. Counts no references, which threads would fight for.
+    pub(crate) fn hold(&self) -> Held {
+        Held(self.0.load())
     }
 
     /// The client; where there is none, one made from the environment. A first use that failed is not remembered:
     /// the environment is read anew, and where it has changed, another client is made.
     pub(crate) fn get_or_make(&self) -> Result<Arc<Client>, Error> {
-        let current = self.get();
+        let current = self.0.load_full();
         if let Some(client) = current.as_ref().filter(|client| !client.is_doubtful()) {
             return Ok(client.clone());
         }
@@ -208,42 +206,19 @@ impl Shared {
     pub(crate) fn clear(&self) -> bool {
         self.0.swap(None).is_some()
     }
+}
 
-    /// See [`Client::warm_token`]. Counts no references, which threads would fight for.
+/// A client as it was when it was looked at, or none.
+pub(crate) struct Held(Guard<Option<Arc<Client>>>);
+
+impl Held {
+    /// See [`Client::warm_token`].
     pub(crate) fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
-        self.0.load().as_ref()?.warm_token(give)
+        self.0.as_ref()?.warm_token(give)
     }
-}
 
-/// Fingerprints of the tokens that this process was given, so that one that comes back as a password is known.
-struct Issued {
-    hasher: RandomState,
-    fingerprints: os::fork::Lock<std::collections::VecDeque<u64>>,
-}
-
-/// Tokens live for an hour or more, so this many are a long time.
-const MOST_ISSUED: usize = 4096;
-
-static ISSUED: OnceBox<Issued> = OnceBox::new();
-
-fn issued() -> &'static Issued {
-    ISSUED.get_or_init(|| {
-        Box::new(Issued { hasher: RandomState::new(), fingerprints: os::fork::Lock::new(Default::default()) })
-    })
-}
-
-fn remember(token: &[u8]) {
-    let fingerprint = issued().hasher.hash_one(token);
-    issued().fingerprints.with(|fingerprints| {
-        if fingerprints.len() == MOST_ISSUED {
-            fingerprints.pop_front();
-        }
-        fingerprints.push_back(fingerprint);
-    });
-}
-
-/// Whether a password is a token that a client of this process was given.
-pub(crate) fn is_issued(password: &[u8]) -> bool {
-    let fingerprint = issued().hasher.hash_one(password);
-    issued().fingerprints.with(|fingerprints| fingerprints.contains(&fingerprint))
+    /// The client, to stay with it whatever happens to the place.
+    pub(crate) fn keep(self) -> Option<Arc<Client>> {
+        Guard::into_inner(self.0)
+    }
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bundle;
-use crate::client::{self, Client, Purpose};
+use crate::client::{Client, Purpose};
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::issued;
 use crate::libpq::{self, Arguments, Connection, Libpq};
 use crate::log::Level;
 use crate::os;
@@ -42,7 +43,9 @@ pub(crate) fn connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Er
 
 fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> {
     let env = client.environment();
-    let version = libpq::loaded(|name| env.text(name).ok().flatten())?.map(Libpq::version);
+    // Of several that are loaded none is the one at hand.
+    let libpq = libpq::loaded(|name| env.text(name).ok().flatten()).ok().flatten();
+    let version = libpq.map(Libpq::version);
     let given = conninfo::parse(conninfo, version.unwrap_or(NEWEST_GRAMMAR))?;
     let keywords = version.unwrap_or(OLDEST_KEYWORDS);
     let knows = |keyword: &str| conninfo::keyword(keyword).is_some_and(|known| known.is_known_to(keywords));
@@ -209,12 +212,17 @@ fn plan(
     if filled_in {
         effective = resolve(&given)?;
     }
+    if settings.auth == Auth::Off {
+        return Ok(Plan::Unchanged(filled_in.then_some(given)));
+    }
     let password = effective.value("password");
-    let password_at_hand = !password.is_empty() && !client::is_issued(password);
+    let password_at_hand = !password.is_empty() && !issued::is_issued(password);
     let judge = Judge::new(settings, &effective);
     let entra = judge.is_entra_on(password_at_hand)?;
-    let said = [("entra", if entra { "on" } else { "off" }), ("servers", &judge.servers())];
-    Level::Debug.log(settings.log, "connection_judged", &said);
+    if settings.log >= Level::Debug {
+        let said = [("entra", if entra { "on" } else { "off" }), ("servers", &judge.servers())];
+        Level::Debug.log(settings.log, "connection_judged", &said);
+    }
     if !entra {
         return Ok(Plan::Unchanged(filled_in.then_some(given)));
     }
@@ -268,8 +276,14 @@ fn effective(
             None => Source::Default,
         };
         // libpq puts the operating system's user in for an absent one, and the user for an absent database.
-        if !matches!(option.keyword, "user" | "dbname") || is_named(option.keyword, given, env, files, libpq)
-        {
+        let stand_in = || match option.keyword {
+            "user" => Some(files.os_user()),
+            _ => resolved.options.get("user"),
+        };
+        let of_service =
+            || stand_in() != Some(option.value) || service_names(option.keyword, given, env, files, libpq);
+        let may_be_absent = matches!(option.keyword, "user" | "dbname");
+        if !may_be_absent || is_named(option.keyword, given, env) || (in_service && of_service()) {
             effective.set(option.keyword, option.value, source);
         }
     }
@@ -290,20 +304,26 @@ fn variable(keyword: &str, env: Environment<'_>) -> Option<&'static str> {
     own.into_iter().chain(legacy).find(|name| env.libpq(name).is_some())
 }
 
-/// Whether anybody names a user or a database. libpq does not tell, so the service file is read for it; where we
-/// cannot read what libpq could, libpq's answer stands.
-fn is_named(keyword: &str, given: &Options, env: Environment<'_>, files: &Files<'_>, libpq: &Libpq) -> bool {
-    let of_variable = || variable(keyword, env).and_then(|name| env.libpq(name));
-    let of_service = || {
-        let read = |name: &str| env.libpq(name);
-        let service = conninfo::service::load(given, &read, files.home.as_deref(), libpq.version());
-        match service {
-            Ok(service) => service.and_then(|service| service.get(keyword).map(<[u8]>::to_vec)),
-            Err(_) => Some(b"?".to_vec()),
-        }
-    };
-    let named = given.get(keyword).map(<[u8]>::to_vec).or_else(of_service).or_else(of_variable);
+/// Whether the caller or the environment names a user or a database.
+fn is_named(keyword: &str, given: &Options, env: Environment<'_>) -> bool {
+    let variable = || variable(keyword, env).and_then(|name| env.libpq(name));
+    let named = given.get(keyword).map(<[u8]>::to_vec).or_else(variable);
     named.is_some_and(|value| !value.is_empty())
+}
+
+/// Whether the service does, as far as we can read it: only asked where libpq's answer could be either.
+fn service_names(
+    keyword: &str,
+    given: &Options,
+    env: Environment<'_>,
+    files: &Files<'_>,
+    libpq: &Libpq,
+) -> bool {
+    let read = |name: &str| env.libpq(name);
+    let service = conninfo::service::load(given, &read, files.home.as_deref(), libpq.version());
+    let service = service.ok().flatten();
+    let named = service.as_ref().and_then(|service| service.get(keyword));
+    !given.contains(keyword) && named.is_some_and(|value| !value.is_empty())
 }
 
 /// The files that decide beside the options: the home directory's, the distribution's.
@@ -321,10 +341,17 @@ impl<'a> Files<'a> {
         Self { env, home: conninfo::home(&read, &passwd, version), user: OnceCell::new() }
     }
 
+    /// Whom libpq takes where no user is named.
+    fn os_user(&self) -> &[u8] {
+        self.user.get_or_init(|| os::user_name().unwrap_or_default())
+    }
+
     /// The first password that the passfile has for one of the hosts.
     fn password_for(&self, effective: &Effective) -> Option<Vec<u8>> {
-        let user = self.user.get_or_init(|| os::user_name().unwrap_or_default());
-        conninfo::passfile::passwords(effective, user, self.home.as_deref()).into_iter().flatten().next()
+        conninfo::passfile::passwords(effective, self.os_user(), self.home.as_deref())
+            .into_iter()
+            .flatten()
+            .next()
     }
 
     /// `~/.postgresql/root.crt`, which libpq checks servers by where it is there.

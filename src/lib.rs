@@ -16,6 +16,7 @@ mod bundle; //      the distribution's certificate authorities
 mod conninfo; //    libpq's connection strings and files, read and written without libpq
 mod settings; //    every setting, checked
 mod token; //       a token and its life
+mod issued; //      which tokens this process was given
 mod http; //        one request and its answer
 mod credential; //  where tokens come from
 mod cache; //       one fetch however many ask
@@ -24,7 +25,7 @@ mod policy; //      who may get a token, and what must hold
 mod libpq; //       the only room that calls libpq
 mod connection; //  resolve, judge, connect
 #[cfg(feature = "capi")]
-pub mod ffi; //     the C interface
+mod ffi; //         the C interface
 
 pub use client::{AccessToken, Client};
 pub use error::{Error, ErrorKind};

@@ -192,7 +192,9 @@ impl<'a> Judge<'a> {
     }
 
     fn may_be_plain(&self, server: &Server) -> bool {
-        server.own.is_none() && self.settings.allow_plaintext.matches(&server.name)
+        // A host called localhost whose address is another machine's is not what was meant.
+        let elsewhere = is_loopback(&server.name) && server.kind != Kind::ThisMachine;
+        server.own.is_none() && !elsewhere && self.settings.allow_plaintext.matches(&server.name)
     }
 
     /// A token proves who the caller is in one cloud; with a secret of one cloud no other may be guessed.

@@ -140,7 +140,7 @@ fn read(
             Err(refusal(status, &json, answer, application, settings))
         }
         (status, _) => {
-            let kind = answer.header("content-type").unwrap_or("no content type").to_string();
+            let kind = redact(answer.header("content-type").unwrap_or("no content type"), application.secret);
             Err(protocol(
                 settings,
                 &format!("answered HTTP {status} with something that is no token answer ({kind})"),
@@ -177,10 +177,12 @@ fn token(mut json: Value, started: Moment, server_time: Option<i64>) -> Result<T
     {
         return Err("token_type is not Bearer".into());
     }
-    let mut life = match (seconds(&json, "expires_in")?, seconds(&json, "expires_on")?) {
-        (Some(life), _) => life,
-        (None, Some(expires_on)) => expires_on - started.unix,
-        (None, None) => return Err("neither expires_in nor expires_on says how long it lives".into()),
+    let mut life = match seconds(&json, "expires_in")? {
+        Some(life) => life,
+        None => match seconds(&json, "expires_on")? {
+            Some(expires_on) => expires_on - started.unix,
+            None => return Err("neither expires_in nor expires_on says how long it lives".into()),
+        },
     };
     // The service's clock against the service's expiry: right whatever this machine's clock says.
     if let (Some(now), Some(end)) = (server_time, token::claim(secret.reveal(), "exp")) {
@@ -336,8 +338,9 @@ fn said(json: &Value, application: &Application<'_>) -> String {
 /// Under which id the service logged the request: the one sent, unless it says otherwise.
 fn correlation_id(answer: &Answer) -> Option<String> {
     let json: Value = serde_json::from_slice(&answer.body).ok()?;
-    let id = json.get("correlation_id").and_then(Value::as_str);
-    id.or(answer.header("client-request-id")).map(str::to_string)
+    let id = json.get("correlation_id").and_then(Value::as_str).or(answer.header("client-request-id"))?;
+    let is_id = id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_id.then(|| id.to_string())
 }
 
 /// A service that repeats the secret must not make us repeat it, in whatever spelling of a form.
@@ -359,21 +362,26 @@ fn redact(text: &str, secret: &Secret) -> String {
     clean
 }
 
-/// The length of the secret at the start of the text: each byte as itself, as `%XX`, or, a blank, as `+`.
+/// The length of the secret at the start of the text: each byte as itself, as `%XX`, or, a blank, as `+`. A percent
+/// sign may stand for itself or begin an escape, so there can be several places to go on from.
 fn spelled(text: &[u8], secret: &[u8]) -> Option<usize> {
-    let Some((&byte, others)) = secret.split_first() else { return Some(0) };
-    let plain = |first: u8| first == byte || (first == b'+' && byte == b' ');
-    let escaped = |hex: &[u8]| {
-        let hex = std::str::from_utf8(hex).ok();
-        hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) == Some(byte)
-    };
-    // A percent sign may stand for itself or begin an escape: what follows decides.
-    let as_itself = text.split_first().filter(|(first, _)| plain(**first));
-    let as_itself = as_itself.and_then(|(_, rest)| Some(1 + spelled(rest, others)?));
-    as_itself.or_else(|| match text {
-        [b'%', a, b, rest @ ..] if escaped(&[*a, *b]) => Some(3 + spelled(rest, others)?),
-        _ => None,
-    })
+    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let mut places = vec![0];
+    for &byte in secret {
+        let mut next = Vec::new();
+        for at in places {
+            if text.get(at).is_some_and(|&first| first == byte || (first == b'+' && byte == b' ')) {
+                next.push(at + 1);
+            }
+            if text.get(at) == Some(&b'%') && text.get(at + 1..at + 3).and_then(hex) == Some(byte) {
+                next.push(at + 3);
+            }
+        }
+        next.sort_unstable();
+        next.dedup();
+        places = next;
+    }
+    places.pop()
 }
 
 fn log(

@@ -7,13 +7,14 @@ mod guard;
 mod ptr;
 mod status;
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use status::*;
 
-use crate::client::{Client, Shared};
+use crate::client::{Client, Held, Shared};
 use crate::connection::{self, Request};
 use crate::error::Error;
 use crate::libpq::{self, Arguments, Connection};
@@ -43,7 +44,7 @@ static DEFAULT: pgaad_client = pgaad_client(Shared::empty());
 
 /// Handles of clients that were freed, to be used again: the memory of a handle stays a handle, so that a call
 /// that still runs finds the client gone, not the memory.
-static FREED: Lock<Vec<&'static pgaad_client>> = Lock::new(Vec::new());
+static FREED: Lock<VecDeque<&'static pgaad_client>> = Lock::new(VecDeque::new());
 
 fn default_client() -> *mut pgaad_client {
     (&raw const DEFAULT).cast_mut()
@@ -63,10 +64,14 @@ impl pgaad_client {
 
     /// The client, for as long as a call runs on it.
     fn get(&self) -> Result<Arc<Client>, Error> {
+        self.keep(self.0.hold())
+    }
+
+    fn keep(&self, held: Held) -> Result<Arc<Client>, Error> {
         if self.is_default() {
             return self.0.get_or_make();
         }
-        self.0.get().ok_or_else(|| ptr::invalid("client was given back with pgaad_client_free.".into()))
+        held.keep().ok_or_else(|| ptr::invalid("client was given back with pgaad_client_free.".into()))
     }
 }
 
@@ -176,8 +181,9 @@ pub unsafe extern "C" fn pgaad_client_new(
         let (client, settings) =
             unsafe { (Out::new(client, std::ptr::null_mut(), "client")?, ptr::utf8(settings, "settings")?) };
         let made = Client::new(settings)?;
-        let handle =
-            FREED.with(Vec::pop).unwrap_or_else(|| Box::leak(Box::new(pgaad_client(Shared::empty()))));
+        let handle = FREED
+            .with(VecDeque::pop_front)
+            .unwrap_or_else(|| Box::leak(Box::new(pgaad_client(Shared::empty()))));
         handle.0.put(made);
         client.put(std::ptr::from_ref(handle).cast_mut());
         Ok(())
@@ -215,7 +221,7 @@ pub unsafe extern "C" fn pgaad_client_free(client: *mut pgaad_client) {
     let _ = crate::bug::contain(|| {
         // Given back twice, it is used again once.
         if client.0.clear() {
-            FREED.with(|freed| freed.push(client));
+            FREED.with(|freed| freed.push_back(client));
         }
     });
 }
@@ -252,11 +258,13 @@ unsafe fn get_token(
             let expires_on = expires_on.and_then(|place| Out::optional(place, 0));
             (expires_on, Out::new(token, std::ptr::null_mut(), "token")?, handle(client)?)
         };
-        let (copy, end) = match client.0.warm_token(|secret, end| (give(secret.as_bytes()), end)) {
+        // Looked at once: the handle may be given back and used anew meanwhile.
+        let held = client.0.hold();
+        let (copy, end) = match held.warm_token(|secret, end| (give(secret.as_bytes()), end)) {
             Some((copy, end)) => (copy?, end),
             None => {
                 let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
-                let client = client.get()?;
+                let client = client.keep(held)?;
                 let got = match timeout {
                     Some(timeout) => client.token_within(timeout),
                     None => client.token(),
@@ -344,7 +352,8 @@ unsafe fn connect<'a>(
         let asked = client.and_then(|client| Ok((client, request()?)));
         asked.map_or_else(connection::refused, |(client, request)| connection::connect(&client, &request))
     };
-    let opened = crate::bug::contain(open).unwrap_or_else(connection::refused);
+    let refused = |bug| crate::bug::contain(|| connection::refused(bug)).unwrap_or_default();
+    let opened = crate::bug::contain(open).unwrap_or_else(refused);
     opened.map_or(std::ptr::null_mut(), Connection::into_raw)
 }
 

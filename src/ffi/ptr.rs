@@ -1,6 +1,5 @@
 //! What comes in and goes out by pointer; every check of one is here.
 
-use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
 
@@ -91,6 +90,6 @@ pub(super) unsafe fn take_back(text: *mut c_void) {
 }
 
 /// A message as the header promises it.
-pub(super) fn message(error: &Error) -> Cow<'static, str> {
-    format!("pgaad: {error}").into()
+pub(super) fn message(error: &Error) -> String {
+    format!("pgaad: {error}")
 }

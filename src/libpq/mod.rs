@@ -74,7 +74,6 @@ pub(crate) struct Value<'a> {
 }
 
 impl Values {
-    #[cfg(test)]
     pub(crate) fn get(&self, keyword: &str) -> Option<&[u8]> {
         self.iter().find(|option| option.keyword == keyword).map(|option| option.value)
     }

@@ -95,16 +95,11 @@ pub(crate) fn check(name: &str) -> Result<(), Error> {
     if KEYS.iter().any(|key| key.name == name) {
         return Ok(());
     }
-    let nearest = KEYS.iter().map(|key| key.name).min_by_key(|known| strsim::osa_distance(known, name));
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("Unknown setting \"{}\": did you mean {}?", shorten(name), nearest.unwrap_or_default()),
-    ))
-}
-
-/// A name that somebody mistyped, short enough for a message.
-fn shorten(name: &str) -> &str {
-    &name[..name.floor_char_boundary(40)]
+    let distance = |known: &str| strsim::osa_distance(known, name);
+    let nearest = KEYS.iter().map(|key| key.name).min_by_key(|known| distance(known)).unwrap_or_default();
+    // A word that is like none of ours may be a piece of a value, and that of a secret.
+    let typed = if distance(nearest) <= 3 { format!(" \"{name}\"") } else { String::new() };
+    Err(Error::new(ErrorKind::Config, format!("Unknown setting{typed}: did you mean {nearest}?")))
 }
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ impl Value {
 }
 
 pub(crate) fn config(message: impl Into<String>) -> Error {
+    let message = message.into();
+    // A sentence may begin with a value's name.
+    let message = match message.strip_prefix("the setting ") {
+        Some(rest) => format!("The setting {rest}"),
+        None => message,
+    };
     Error::new(ErrorKind::Config, message)
 }
 
@@ -112,7 +118,7 @@ impl Sources<'_> {
             };
             // The whole string was UTF-8.
             let text = Secret::new(String::from_utf8_lossy(text));
-            return Ok(Some(Value { text, family, name: format!("The setting {}", key.name) }));
+            return Ok(Some(Value { text, family, name: format!("the setting {}", key.name) }));
         }
         for (_, name) in key.variables().filter(|&(of, _)| of == family) {
             if let Some(text) = self.unless_shared(family, self.env.text(&name), || None)? {

@@ -28,7 +28,7 @@
  *                                   (both need clock.c preloaded)
  *   ignore SIGNAL                   ignores it; catch SIGNAL counts it, caught prints on which threads it came
  *   warm N                          N tokens with every system call forbidden but the clock's; -1: one, after invalidate
- *   fork_storm THREADS FORKS        forks while threads fetch; each child gets a token
+ *   fork_storm THREADS FORKS        forks while threads use clients 0 and 1; each child gets a token
  *   exec PROGRAM [ARGUMENT]...      becomes another program
  *   exit CODE                       at once, whatever threads do
  *
@@ -423,7 +423,7 @@ static void *storm(void *failures)
 {
     while (!storm_is_over) {
         char *token;
-        if (pgaad_client_invalidate(client, NULL) || pgaad_client_get_token(client, -1, &token, NULL, NULL))
+        if (pgaad_client_invalidate(clients[0], NULL) || pgaad_client_get_token(clients[0], -1, &token, NULL, NULL))
             atomic_fetch_add((atomic_int *) failures, 1);
         else
             pgaad_free(token);
@@ -431,23 +431,36 @@ static void *storm(void *failures)
     return NULL;
 }
 
+/* Goes in and out of the library's critical sections all the time, without any request. */
+static void *hammer(void *failures)
+{
+    while (!storm_is_over) {
+        char *token;
+        if (pgaad_client_invalidate(clients[1], NULL)
+            || pgaad_client_get_token(clients[1], 0, &token, NULL, NULL) != PGAAD_TIMEOUT)
+            atomic_fetch_add((atomic_int *) failures, 1);
+    }
+    return NULL;
+}
+
+/* Each second thread hammers on client 1, the others fetch for client 0, as each second child does. */
 static void fork_storm(int thread_count, int forks)
 {
     pthread_t *threads = calloc(thread_count, sizeof *threads);
     atomic_int failures = 0;
     int lost = 0;
     for (int i = 0; i < thread_count; i++)
-        if (pthread_create(&threads[i], NULL, storm, &failures))
+        if (pthread_create(&threads[i], NULL, i % 2 ? hammer : storm, &failures))
             abort();
-    for (int i = 0; i < forks; i++) {
+    for (int i = 0; i < forks && !lost; i++) {
         int status = -1;
         pid_t child = fork();
         if (!child) {
             char *token;
             alarm(PATIENCE / 4);
-            if (i % 2 && pgaad_client_invalidate(client, NULL))
-                _exit(3);
-            pgaad_status got = pgaad_client_get_token(client, -1, &token, NULL, NULL);
+            if (pgaad_client_invalidate(clients[1], NULL) || (i % 2 && pgaad_client_invalidate(clients[0], NULL)))
+                _exit(99);
+            pgaad_status got = pgaad_client_get_token(clients[0], -1, &token, NULL, NULL);
             pgaad_free(token);
             _exit(got);
         }

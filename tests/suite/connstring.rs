@@ -6,7 +6,7 @@ use std::path::Path;
 
 use emulator::{APP_ONE, Emulator, LAPTOP_PASSWORD, LAPTOP_ROLE};
 
-use crate::harness::{Driver, Line, Options, Session, conninfo, ground, options, program, signed_in};
+use crate::harness::{Driver, Line, Options, Pairs, Session, ground, options, program, signed_in};
 
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -30,7 +30,7 @@ fn without_token(line: &Line) -> Options {
 
 /// The same conninfos read where there is no libpq. What comes out goes through libpq elsewhere.
 fn without_libpq(driver: &Driver, conninfos: &[&str]) -> Vec<Line> {
-    let bytes: Vec<_> = conninfos.iter().map(|conninfo| OsStr::new(conninfo)).collect();
+    let bytes: Vec<_> = conninfos.iter().map(OsStr::new).collect();
     without_libpq_of_bytes(driver, &bytes)
 }
 
@@ -58,7 +58,7 @@ fn what_comes_out_is_what_went_in_and_what_a_token_needs() {
     let emulator = Emulator::start();
     let own = emulator.ca_file().display().to_string();
     // Environment, conninfo, and the options that come out beside or instead of those that are always needed.
-    let rows: &[(&[(&str, &str)], &str, &[(&str, &str)])] = &[
+    let rows: &[(Pairs<'_>, &str, Pairs<'_>)] = &[
         (&[], "host=localhost user=a", &[("host", "localhost"), ("user", "a")]),
         (&[], "postgresql://a@localhost", &[("host", "localhost"), ("user", "a")]),
         (
@@ -170,7 +170,7 @@ fn no_environment_leads_a_connstring_elsewhere() {
     let conninfo = "user=a target_session_attrs=nonsense";
     let deciding =
         ["host", "hostaddr", "port", "requirepeer", "sslmode", "sslrootcert", "gssencmode", "user"];
-    let rows: &[&[(&str, &str)]] = &[
+    let rows: &[Pairs<'_>] = &[
         &[("PGHOST", "localhost")],
         &[("PGHOST", "x.postgres.database.azure.com"), ("PGHOSTADDR", ""), ("PGPORT", "")],
         &[("PGHOST", "localhost"), ("PGHOSTADDR", "127.0.0.1"), ("PGPORT", "6432"), ("PGSSLROOTCERT", &own)],
@@ -183,7 +183,7 @@ fn no_environment_leads_a_connstring_elsewhere() {
             session.ask(&["setenv", name, value]);
         }
         assert_eq!(session.one(&["connstring", conninfo]).status(), "PGAAD_OK", "{row:?}");
-        let mut read = |session: &mut Session| {
+        let read = |session: &mut Session| {
             let line = session.one(&["pq", "@CONNSTRING"]);
             assert!(line.errmsg().contains("target_session_attrs"), "{line:?}");
             let effective = session.one(&["conninfo"]).options();
@@ -442,7 +442,7 @@ fn the_originals_variables_name_the_server_where_nothing_else_does() {
     let emulator = Emulator::start();
     let all = ["db.postgres.database.azure.com", "6432", "theirs", "app-one"];
     let none = ["", "", "", ""];
-    let rows: &[(&[(&str, &str)], &str, &str, [&str; 4])] = &[
+    let rows: &[(Pairs<'_>, &str, &str, [&str; 4])] = &[
         (&[], "", "token", all),
         (&[], "connect_timeout=5", "token", all),
         (&[("DB_HOST", "localhost")], "", "token", ["localhost", "6432", "theirs", "app-one"]),

@@ -59,7 +59,7 @@ fn arrays_come_to_mean_what_they_mean_to_libpq() {
 }
 
 /// Reads a conninfo in the form that pgaad writes: `keyword='value'`, a backslash before `'` and `\`.
-fn written(text: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn written(text: &[u8]) -> Bytes {
     let mut options = BTreeMap::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -81,8 +81,11 @@ fn written(text: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     options
 }
 
+/// Options of any bytes.
+type Bytes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What the version of libpq makes of a case: its options, or None for a refusal, and whether that is for a keyword.
-fn measured(case: &Map<String, Value>, version: &str) -> (Option<BTreeMap<Vec<u8>, Vec<u8>>>, bool) {
+fn measured(case: &Map<String, Value>, version: &str) -> (Option<Bytes>, bool) {
     let other = case.get("other_versions").and_then(|others| others.get(version)?.as_object());
     let differs = other.filter(|other| other.contains_key("options") || other.contains_key("error"));
     let outcome = differs.unwrap_or(case);

@@ -118,8 +118,11 @@ fn a_child_can_refresh_while_its_parent_does() {
 fn a_child_of_a_storm_gets_its_token() {
     let emulator = Emulator::start();
     let mut session = signed_in(&emulator).session();
-    session.ask(&["new", ""]);
-    let line = session.one(&["fork_storm", "3", "100"]);
+    for client in ["1", "0"] {
+        session.ask(&["use", client]);
+        session.ask(&["new", ""]);
+    }
+    let line = session.one(&["fork_storm", "4", "100"]);
     assert_eq!(line.0, "fork_storm children_lost=0 failures=0");
     let counters = emulator.entra().counters();
     assert!(counters.requests > 50, "each second child fetched: {counters:?}");

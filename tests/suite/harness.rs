@@ -131,7 +131,10 @@ impl Line {
 /// Connection options by keyword.
 pub type Options = BTreeMap<String, String>;
 
-pub fn options(pairs: &[(&str, &str)]) -> Options {
+/// Names and values: options, variables.
+pub type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+pub fn options(pairs: Pairs<'_>) -> Options {
     pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
 }
 
@@ -148,7 +151,7 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 /// A conninfo or settings string that libpq's grammar reads as these options.
-pub fn conninfo(pairs: &[(&str, &str)]) -> String {
+pub fn conninfo(pairs: Pairs<'_>) -> String {
     let quoted = |value: &str| value.replace('\\', r"\\").replace('\'', r"\'");
     pairs.iter().map(|(name, value)| format!("{name}='{}' ", quoted(value))).collect()
 }

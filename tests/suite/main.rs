@@ -1,11 +1,13 @@
 //! Every promise made so far, checked from outside: C programs, a strict token service, a real PostgreSQL.
 
 mod abi;
+mod at_secure;
 mod cache;
 mod connect;
 mod connstring;
 mod differential;
 mod errors;
+mod finding_libpq;
 mod fork;
 mod harness;
 mod install;

@@ -8,7 +8,7 @@ use std::thread;
 
 use emulator::{APP_ONE, Emulator, POSTGRESQL, Postgres, Proxy};
 
-use crate::harness::{Driver, Line, Listener, Session, conninfo, ground, signed_in};
+use crate::harness::{Driver, Line, Listener, Pairs, Session, conninfo, ground, signed_in};
 
 /// Debian's, from the package ca-certificates.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -22,13 +22,13 @@ fn tls(line: &Line) -> (String, String, String) {
     }
 }
 
-fn set(session: &mut Session, environment: &[(&str, &str)]) {
+fn set(session: &mut Session, environment: Pairs<'_>) {
     for (name, value) in environment {
         session.ask(&["setenv", name, value]);
     }
 }
 
-fn unset(session: &mut Session, environment: &[(&str, &str)]) {
+fn unset(session: &mut Session, environment: Pairs<'_>) {
     for (name, _) in environment {
         session.ask(&["unsetenv", name]);
     }
@@ -54,7 +54,7 @@ fn every_sslmode_ends_in_a_verified_name_but_for_roots_of_ones_own() {
     let in_home = |home: &str| format!("{home}/.postgresql/root.crt");
 
     // Environment, conninfo, the roots that count, and whether they are the caller's own.
-    let roots: &[(&[(&str, &str)], String, String, bool)] = &[
+    let roots: &[(Pairs<'_>, String, String, bool)] = &[
         (&[], String::new(), BUNDLE.into(), false),
         (&[], format!("sslrootcert='{own}'"), own.clone(), true),
         (&[], format!("sslrootcert='{link_to_own}'"), link_to_own.clone(), true),
