@@ -94,15 +94,18 @@ emulator: packages-test ## Start the token service and PostgreSQL for use by han
 	@$(CARGO) build --release --quiet --locked --package emulator
 	@exec $(OUT)/emulator
 
-lint: header-check
+lint: header-check ## Check the header, the formatting and clippy's advice
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --test long --locked -- -D warnings
+	$(CARGO) clippy --lib --no-default-features --locked -- -D warnings
 
 test: packages-test lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 
 test-long: packages-test stage ## Run what takes minutes: a soak, random input, valgrind
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --locked --test long -- --nocapture --test-threads=2
+	PGAAD_TEST_SEED=$$(date +%s) PGAAD_TEST_TURNS=200000 $(CARGO) test --locked --test suite -- --nocapture differential::
 
 bench: packages-test stage ## Measure, and print a table
 	@$(CARGO) bench --quiet --locked --bench bench

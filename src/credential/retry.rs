@@ -17,7 +17,9 @@ pub(super) fn until<T>(
     random: impl Fn() -> f64,
     mut attempt: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    for tried in 1.. {
+    let mut tried = 0;
+    loop {
+        tried += 1;
         let failure = match attempt() {
             Ok(value) => return Ok(value),
             Err(failure) => failure,
@@ -34,5 +36,4 @@ pub(super) fn until<T>(
         }
         std::thread::sleep(pause);
     }
-    unreachable!("the last try returns")
 }

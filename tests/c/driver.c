@@ -324,6 +324,7 @@ static void in_child(char **a, int n)
         return;
     }
     alarm(PATIENCE);
+    out = NULL; /* nobody joins this thread here */
     run(a, n);
     exit(0);
 }

@@ -117,15 +117,14 @@ fn a_busy_server_stays_as_it_was() {
 }
 
 #[test]
-fn random_connection_strings_are_read_as_libpq_reads_them() {
-    let driver = released(Driver::new().env("PGAAD_AUTH", "off"));
-    assert_done(&driver.instead(program("differential", &["-lpq"])).run(&[&[&seed(), "1000000"]]));
-}
-
-#[test]
 fn random_connection_strings_harm_no_memory() {
-    let driver = valgrind(Driver::new().env("PGAAD_AUTH", "off")).instead(program("differential", &["-lpq"]));
-    assert_done(&driver.run(&[&[&seed(), "5000"]]));
+    let seed = seed();
+    let off = Driver::new().env("PGAAD_AUTH", "off");
+    let on = signed_in(&harness::ground().emulator).env("PGUSER", "x").env("PGPORT", "1");
+    for (driver, mode, turns) in [(off, "parse", "3000"), (on, "arrays", "200")] {
+        let lines = valgrind(driver).instead(program("agreement", &["-lpq"])).run(&[&[mode, &seed, turns]]);
+        assert_eq!(lines.len(), 1, "a line of counts: {lines:?}");
+    }
 }
 
 #[test]
@@ -150,7 +149,14 @@ fn forks_amid_fetches_harm_no_memory() {
     let ground = harness::ground();
     // In a child, what its parent's other threads held is lost, and no fault of anybody's.
     let driver = valgrind_with("--leak-check=no", ground.driver(&APP_ONE));
-    let lines = driver.run(&[&["new", ""], &["fork_storm", "4", "20"], &["free"]]);
+    let lines = driver.run(&[
+        &["use", "1"],
+        &["new", ""],
+        &["use", "0"],
+        &["new", ""],
+        &["fork_storm", "4", "20"],
+        &["free"],
+    ]);
     let storm = lines.iter().find(|line| line.command() == "fork_storm").expect("its line");
     assert_eq!((storm.get("children_lost"), storm.get("failures")), ("0", "0"));
 }

@@ -128,6 +128,20 @@ fn a_child_of_a_storm_gets_its_token() {
     assert!(counters.requests > 50, "each second child fetched: {counters:?}");
 }
 
+#[test]
+fn threads_may_fork_at_the_same_time() {
+    let emulator = Emulator::start();
+    let mut session = signed_in(&emulator).session();
+    for _ in 0..5 {
+        session.ask(&["new", ""]);
+        let lines = session.ask(&["threads", "8", "fork", "client_get_token", "-1"]);
+        let ends = lines.iter().filter(|line| line.0 == "fork exit=0 signal=0").count();
+        let tokens: Vec<_> = lines.iter().filter(|line| line.status() == "PGAAD_OK").collect();
+        assert_eq!((ends, tokens.len()), (8, 8), "{lines:?}");
+        tokens.into_iter().for_each(|line| assert_token(line, &emulator));
+    }
+}
+
 /// A session that signs in at a name whose look-up is held, with the shim's log.
 fn held(emulator: &Emulator, dir: &Path, until: &str) -> (Session, PathBuf) {
     let log = dir.join("log");

@@ -58,6 +58,13 @@ fn every_sslmode_ends_in_a_verified_name_but_for_roots_of_ones_own() {
         (&[], String::new(), BUNDLE.into(), false),
         (&[], format!("sslrootcert='{own}'"), own.clone(), true),
         (&[], format!("sslrootcert='{link_to_own}'"), link_to_own.clone(), true),
+        // What connects may do so from another directory.
+        (
+            &[],
+            "sslrootcert=Cargo.toml".into(),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
+            true,
+        ),
         (&[("PGSSLROOTCERT", &own)], String::new(), own.clone(), true),
         (&[("HOME", &own_home)], String::new(), in_home(&own_home), true),
         (&[("HOME", &own_home)], format!("sslrootcert='{BUNDLE}'"), BUNDLE.into(), false),
@@ -359,8 +366,10 @@ fn a_server_with_another_certificate_never_sees_a_token() {
     assert!(line.errmsg().contains("host name must be specified"), "{line:?}");
     assert_eq!(ground.uses_of(&token), []);
     // With roots of their own, callers may leave the name out.
-    let line = session.one(&["connect", "host=db.example hostaddr=127.0.0.1 sslmode=verify-ca"]);
-    assert_eq!(line.get("conn"), "OK", "{line:?}");
+    for mode in ["require", "verify-ca"] {
+        let line = session.one(&["connect", &format!("host=db.example hostaddr=127.0.0.1 sslmode={mode}")]);
+        assert_eq!(line.get("conn"), "OK", "{line:?}");
+    }
 }
 
 /// Signs in through a proxy that leads the names of Microsoft's authorities to the emulator, and nowhere else.
