@@ -52,9 +52,13 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
     let (answer, answered) = mpsc::sync_channel(1);
     let name = host.to_string();
     os::thread::spawn("pgaad-resolver", move || {
-        let found = os::fork::in_resolver(|| (name.as_str(), port).to_socket_addrs());
+        // A thread that looked something up takes the resolver's locks once more when it ends; a fork waits for that
+        // too. This one looks nothing up.
+        let found = os::fork::in_resolver(|| {
+            os::thread::run("pgaad-look-up", move || (name.as_str(), port).to_socket_addrs())
+        });
         // Nobody listens any more when the time was up.
-        let _ = answer.send(found.map(|addresses| addresses.collect()));
+        let _ = answer.send(found.and_then(|found| Ok(found?.collect())));
     })?;
     match answered.recv_timeout(*timeout.after) {
         Ok(found) => found.map_err(|error| ureq::Error::Other(Box::new(LookUpFailed(host.into(), error)))),

@@ -1,12 +1,25 @@
 //! Threads of ours: they take no signals, which belong to the program's own threads.
 
 use std::io;
+use std::thread::JoinHandle;
 
 /// Enough for a TLS handshake; the host may run under a tight address-space limit.
 const STACK: usize = 512 * 1024;
 
 /// Runs `body` on a thread that blocks every signal.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    start(name, body).map(drop)
+}
+
+/// Runs `body` on such a thread and returns when that thread is gone, its last doings in the C library included.
+pub(crate) fn run<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    start(name, body)?.join().map_err(|_| io::Error::other("a bug in pgaad ended a thread"))
+}
+
+fn start<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     // SAFETY: the sets are plain data; sigfillset fills one, pthread_sigmask the other.
     let before = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -16,8 +29,8 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
         before
     };
     // The new thread inherits the mask of the one that makes it.
-    let spawned = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(body);
+    let started = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(body);
     // SAFETY: `before` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
-    spawned.map(drop)
+    started
 }

@@ -17,7 +17,6 @@
  *   fork COMMAND                    the command runs in a child; the parent prints its exit code and goes on
  *   thread COMMAND                  a thread runs the command; join waits for all threads and prints what they said
  *   threads N COMMAND               N threads run it at once, and are waited for
- *   wait                            until a line comes on standard input
  *   listen                          takes commands from standard input, one a line, tabs between the arguments;
  *                                   each is answered with its lines and a lone "."
  *
@@ -605,10 +604,6 @@ static void obey(char **a, int n)
         exit(2);
     } else if (IS("exit", 1)) {
         exit(atoi(a[1]));
-    } else if (IS("wait", 0)) {
-        char line[64];
-        if (!fgets(line, sizeof line, stdin))
-            exit(3);
     } else {
         fprintf(stderr, "driver: bad command %s with %d arguments\n", command, n - 1);
         exit(2);

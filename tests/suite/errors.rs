@@ -528,6 +528,39 @@ fn without_entra_a_token_is_not_to_be_had() {
 }
 
 #[test]
+fn the_chain_of_the_azure_variables_can_be_narrowed() {
+    let emulator = Emulator::start();
+    let azure =
+        ["TENANT_ID", "CLIENT_ID", "CLIENT_SECRET"].into_iter().fold(signed_in(&emulator), |driver, key| {
+            let ours = format!("PGAAD_{key}");
+            let (_, value) =
+                emulator.env(&APP_ONE).into_iter().find(|(name, _)| *name == ours).expect("a variable");
+            driver.without(&ours).env(format!("AZURE_{key}"), value)
+        });
+    let filter = "AZURE_TOKEN_CREDENTIALS";
+    for (value, status) in [
+        ("", "PGAAD_OK"),
+        ("prod", "PGAAD_OK"),
+        ("EnvironmentCredential", "PGAAD_OK"),
+        ("environmentcredential", "PGAAD_OK"),
+        ("dev", "PGAAD_UNAVAILABLE"),
+        ("ManagedIdentityCredential", "PGAAD_UNAVAILABLE"),
+        ("nonsense", "PGAAD_CONFIG"),
+    ] {
+        let before = emulator.entra().counters().connections;
+        for settings in ["", "auth=default"] {
+            let line = ask(&mut azure.clone().env(filter, value).session(), settings);
+            assert_eq!(line.status(), status, "{value} {settings}: {line:?}");
+            assert!(line.status() == "PGAAD_OK" || line.errmsg().contains(filter), "{line:?}");
+        }
+        let sent = emulator.entra().counters().connections - before;
+        assert_eq!(sent, if status == "PGAAD_OK" { 2 } else { 0 }, "{value}");
+    }
+    // An identity that is set on purpose is no part of the chain.
+    assert_eq!(signed_in(&emulator).env(filter, "dev").one(&["get_token"]).status(), "PGAAD_OK");
+}
+
+#[test]
 fn text_that_is_not_utf8_is_an_invalid_argument() {
     let emulator = Emulator::start();
     let mut session = signed_in(&emulator).session();

@@ -319,7 +319,7 @@ impl Driver {
         self.run(&[command]).pop().expect("one line")
     }
 
-    /// Starts the commands, for a test that talks to them while they run (`wait`, [`Running::go_on`]).
+    /// Starts the commands, for a test that looks at them while they run.
     pub fn start(&self, commands: &[&[&str]]) -> Running {
         let mut command = self.command(commands);
         Running(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts"))
@@ -365,10 +365,6 @@ pub struct Task {
 }
 
 impl Running {
-    pub fn go_on(&mut self) {
-        self.0.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("the driver reads");
-    }
-
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -400,17 +396,6 @@ impl Running {
             let theirs: Vec<_> = tasks.iter().filter(|task| !task.name.starts_with("pgaad-")).collect();
             theirs.len() == n && theirs.iter().all(|task| task.state == 'S')
         });
-    }
-
-    /// What it printed, once it has ended.
-    #[track_caller]
-    pub fn finish(mut self) -> Vec<Line> {
-        drop(self.0.stdin.take());
-        let mut out = String::new();
-        std::io::Read::read_to_string(self.0.stdout.as_mut().expect("a pipe"), &mut out).expect("text");
-        let status = self.0.wait().expect("its status");
-        assert!(status.success(), "{status}\n{out}");
-        out.lines().map(|line| Line(line.to_string())).collect()
     }
 }
 

@@ -411,6 +411,29 @@ fn a_password_is_at_hand_wherever_libpq_finds_one() {
 }
 
 #[test]
+fn connections_find_the_same_passwords() {
+    let emulator = Emulator::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = passfile(folder.path(), "pgpass", "127.0.0.1:1:*:*:secret\n").display().to_string();
+    let mut session = From::Pgaad.driver(&emulator).env("PGPASSFILE", file).env("PGPORT", "1").session();
+    for (conninfo, sslmode) in [
+        ("host=localhost", "verify-full"),
+        ("host=localhost password=secret", "prefer"),
+        ("host=127.0.0.1", "prefer"),
+        ("host=127.0.0.1 passfile=/nonexistent", "verify-full"),
+        ("host=127.0.0.1,localhost", "prefer"),
+        ("host=localhost,127.0.0.1", "prefer"),
+        ("postgresql://localhost,127.0.0.1/db", "prefer"),
+    ] {
+        for command in [&["connect", conninfo][..], &["params", "1", "dbname", conninfo]] {
+            let line = session.one(command);
+            assert_eq!((line.status(), line.get("conn")), ("PGAAD_OK", "BAD"), "{line:?}");
+            assert_eq!(session.one(&["conninfo"]).options()["sslmode"], sslmode, "{command:?}");
+        }
+    }
+}
+
+#[test]
 fn a_token_that_we_issued_is_no_password() {
     let emulator = Emulator::start();
     let folder = tempfile::tempdir().expect("a folder");

@@ -158,6 +158,7 @@ fn the_proxys_password_goes_to_the_proxy_alone() {
         // Nor as the header has it: user:hunter2...
         assert!(!all.contains("dXNlcjpodW50ZXIy"), "{all}");
     });
+    assert_eq!(ground.proxy.connects().len(), 1 + 4, "a wrong password is not repeated");
     assert_eq!(ground.emulator.entra().counters().requests, 1);
 }
 
@@ -177,6 +178,9 @@ fn a_proxy_that_does_not_help_is_named() {
         let number = status.map(|status| status.to_string()).unwrap_or_default();
         let words = ["PGAAD_PROXY", "login.pgaad.test", &number];
         assert!(words.iter().all(|word| line.errmsg().contains(word)), "{line:?}");
+        // What the proxy forbids, it forbids again; what fails may pass.
+        let again = status.is_some_and(|status| status >= 500);
+        assert_eq!(proxy.connects().len() > 1, again, "{status:?}");
     });
     let closed = ClosedPort::new();
     let line =

@@ -217,6 +217,8 @@ fn plaintext_is_for_the_hosts_that_are_named_and_never_for_azures() {
         ("allow_plaintext=localhost", "host=LOCALHOST.", PLAIN),
         ("allow_plaintext=*", "host=localhost", PLAIN),
         ("allow_plaintext=localhost", "host=127.0.0.1", TLS),
+        // Its name is this machine's, but not its address.
+        ("allow_plaintext=localhost server_hosts=localhost", "host=localhost hostaddr=10.0.0.5", TLS),
         ("allow_plaintext='localhost, 127.0.0.1'", "host=localhost,127.0.0.1", PLAIN),
         ("allow_plaintext=localhost", "host=localhost,127.0.0.1", TLS),
         ("allow_plaintext=*.example server_hosts=*.example", "host=pgbouncer.example", PLAIN),
