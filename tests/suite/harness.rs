@@ -24,6 +24,11 @@ pub fn libraries() -> Vec<PathBuf> {
     [built()].into_iter().chain(staged).collect()
 }
 
+/// What gets its name once it is complete, for another process may run these tests, and these programs, as well.
+fn being_made(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.{}", std::process::id()))
+}
+
 /// Where C programs and the library under its soname are put.
 pub fn c_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -31,9 +36,10 @@ pub fn c_dir() -> &'static Path {
         let dir = built().join("c-tests");
         std::fs::create_dir_all(&dir).expect("a folder in target");
         for name in ["libpgaad.so.0", "libpgaad.so"] {
-            let link = dir.join(name);
+            let link = being_made(&dir, name);
             let _ = std::fs::remove_file(&link);
-            std::os::unix::fs::symlink(built().join("libpgaad.so"), link).expect("a link in target");
+            std::os::unix::fs::symlink(built().join("libpgaad.so"), &link).expect("a link in target");
+            std::fs::rename(link, dir.join(name)).expect("its name");
         }
         dir
     })
@@ -59,11 +65,11 @@ pub fn compile(name: &str, more: &[&str]) -> PathBuf {
         return path.clone();
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = c_dir().join(name);
+    let (unnamed, program) = (being_made(c_dir(), name), c_dir().join(name));
     let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let status = Command::new(cc)
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
-        .arg(&program)
+        .arg(&unnamed)
         .arg(root.join(format!("tests/c/{name}.c")))
         .arg("-I")
         .arg(root.join("include"))
@@ -74,6 +80,7 @@ pub fn compile(name: &str, more: &[&str]) -> PathBuf {
         .status()
         .expect("a C compiler");
     assert!(status.success(), "tests/c/{name}.c does not compile");
+    std::fs::rename(unnamed, &program).expect("its name");
     done.insert(name.into(), program.clone());
     program
 }

@@ -423,7 +423,7 @@ fn connections_find_the_same_passwords() {
         ("host=127.0.0.1 passfile=/nonexistent", "verify-full"),
         ("host=127.0.0.1,localhost", "prefer"),
         ("host=localhost,127.0.0.1", "prefer"),
-        ("postgresql://localhost,127.0.0.1/db", "prefer"),
+        ("postgresql://localhost:1,127.0.0.1:1/db", "prefer"),
     ] {
         for command in [&["connect", conninfo][..], &["params", "1", "dbname", conninfo]] {
             let line = session.one(command);
