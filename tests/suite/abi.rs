@@ -47,6 +47,7 @@ fn the_header_stands_alone_before_and_after_libpqs_in_cxx() {
     each(&INCLUDES, |include| compile_header("c++", &flags, include));
 }
 
+/// What header.c prints: the header's version, the library's, and the names of all statuses.
 #[test]
 fn numbers_names_and_versions_are_those_of_the_contract() {
     let program = harness::program("header", &["-DBEFORE", "-lpq"]);
@@ -81,6 +82,18 @@ fn numbers_names_and_versions_are_those_of_the_contract() {
         .map(|name| format!("PGAAD_{name}")),
     );
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_program_in_cxx_finds_the_functions() {
+    let of_c = harness::program("header", &["-DBEFORE", "-lpq"]);
+    let (of_c, of_cxx) = (of_c.to_str().expect("a path"), format!("{}-cxx", of_c.display()));
+    let (source, include) = (format!("{ROOT}/tests/c/header.c"), format!("-I{ROOT}/include"));
+    let folder = harness::c_dir().display();
+    let (search, run) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
+    let inputs = ["-DBEFORE", "-x", "c++", &source, &include, "-isystem", "/usr/include/postgresql"];
+    output("c++", &[&inputs[..], &["-o", &of_cxx, &search, &run, "-lpgaad", "-lpq"]].concat());
+    assert_eq!(output(&of_cxx, &[]), output(of_c, &[]));
 }
 
 // The libraries.

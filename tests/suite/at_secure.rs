@@ -3,8 +3,9 @@
 use std::fs::{Permissions, copy, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
-use emulator::{APP_ONE, Emulator};
+use emulator::{APP_ONE, Emulator, Fault, Gate};
 use tempfile::TempDir;
 
 use crate::harness::{Driver, Options, conninfo, ground, program, signed_in};
@@ -30,8 +31,10 @@ impl Raised {
     fn of(&self, driver: Driver, name: &str, libraries: &[&str]) -> Driver {
         let path = self.0.path().join(name);
         if !path.exists() {
-            copy(program(name, libraries), &path).expect("a copy");
-            set_permissions(&path, Permissions::from_mode(0o4755)).expect("its mode");
+            // Not written by this process: a child of another test's could still hold it open, and then it cannot run.
+            let mut install = Command::new("install");
+            install.args(["-m", "4755"]).arg(program(name, libraries)).arg(&path);
+            assert!(install.status().is_ok_and(|status| status.success()), "no copy in {}", path.display());
         }
         driver.instead(path).under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     }
@@ -145,6 +148,31 @@ fn no_variable_of_libpqs_decides_where_a_token_goes() {
         assert!(line.errmsg().contains("service"), "{line:?}");
     }
     assert_eq!(emulator.entra().counters().connections, 0);
+}
+
+#[test]
+fn a_service_file_that_changes_in_between_decides_nothing() {
+    let Some(raised) = Raised::new() else { return };
+    let emulator = Emulator::start();
+    let gate = Gate::new();
+    emulator.entra().faults().next(Fault::gate(&gate));
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = folder.path().join("services");
+    std::fs::write(&services, "[mine]\nuser=a\n").expect("a file");
+    let mut session = raised.driver(Driver::new().env("PGSERVICEFILE", &services)).session();
+    session.ask(&["new", &settings(&emulator, "")]);
+    session.tell(&["client_connect", "service=mine host=localhost port=1"]);
+    gate.wait_for_arrivals(1);
+    let changed = "[mine]\nuser=b\nhost=elsewhere.example\nhostaddr=127.0.0.2\nport=2\nsslmode=disable\nsslcrl=/theirs\n";
+    std::fs::write(&services, changed).expect("a file");
+    gate.open();
+    // It had its token, and found nobody where it was judged to go.
+    let line = session.answer().pop().expect("a line");
+    assert_eq!((line.status(), line.get("conn"), line.get("user")), ("PGAAD_OK", "BAD", "a"), "{line:?}");
+    let options = session.one(&["conninfo"]).options();
+    let got =
+        ["host", "hostaddr", "port", "sslmode", "sslcrl"].map(|name| options.get(name).map_or("", |v| v));
+    assert_eq!(got, ["localhost", "", "1", "verify-full", ""]);
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use emulator::{Emulator, Fault, Gate, PATIENCE};
 
-use crate::harness::{Driver, Line, Session, shim, signed_in, wait_until};
+use crate::harness::{Driver, Line, Session, Task, shim, signed_in, wait_until};
 
 const GET: &[&str] = &["get_token"];
+/// A mask of 1 to 64 but for those that nobody can block (9, 19) and those that the C library keeps (32, 33).
+const ALL_SIGNALS: &str = "fffffffe7ffbfeff";
 
 /// What a command's child printed, which must have ended well, and how it ended.
 #[track_caller]
@@ -240,12 +242,12 @@ fn threads_of_ours_block_all_signals() {
         assert_eq!(session.one(&["client_get_token", "20"]).status(), "PGAAD_TIMEOUT");
     }
     // The look-up's thread has done its work, and is gone in a moment.
-    wait_until("two threads", || session.running().tasks().len() == 2);
+    let settled = |tasks: &[Task]| tasks.len() == 2 && tasks.iter().all(|task| task.state == 'S');
+    wait_until("two threads that wait", || settled(&session.running().tasks()));
     let tasks = session.running().tasks();
     let (ours, theirs): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| task.name.starts_with("pgaad-"));
     assert_eq!((ours.len(), theirs.len()), (1, 1), "{tasks:?}");
-    // All of 1 to 64 but those that nobody can block (9, 19) and those that the C library keeps (32, 33).
-    assert_eq!(ours[0].blocked, "fffffffe7ffbfeff", "{tasks:?}");
+    assert_eq!(ours[0].blocked, ALL_SIGNALS, "{tasks:?}");
     assert_eq!(theirs[0].blocked, "0000000000000000", "the caller's own mask is as it was: {tasks:?}");
     for n in 1..=20 {
         let pid = session.running().id().to_string();
@@ -257,6 +259,21 @@ fn threads_of_ours_block_all_signals() {
     gate.open();
     assert_token(&session.one(&["client_get_token", "-1"]), &emulator);
     assert_eq!(requests(&emulator), 1, "no signal disturbed the fetch");
+}
+
+#[test]
+fn threads_that_look_names_up_block_all_signals_too() {
+    let emulator = Emulator::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut session, log) = held(&emulator, dir.path(), "fork");
+    session.ask(&["thread", "get_token"]);
+    wait_until("the look-up", || said(&log) == ["enter login.pgaad.test"]);
+    // Who has just made a thread still blocks what only the C library blocks.
+    wait_until("all wait", || session.running().tasks().iter().all(|task| task.state == 'S'));
+    let tasks = session.running().tasks();
+    let ours: Vec<_> = tasks.iter().filter(|task| task.name.starts_with("pgaad-")).collect();
+    assert!(ours.len() >= 2, "one fetches, one looks up: {tasks:?}");
+    assert!(ours.iter().all(|task| task.blocked == ALL_SIGNALS), "{tasks:?}");
 }
 
 #[test]
