@@ -35,7 +35,9 @@ pub(crate) struct Slot {
     state: os::fork::Lock<State>,
 }
 
-/// A token, and when what is to happen with it; all on the boot clock.
+/// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own: every thread reads it,
+/// and none is to wait for what another writes beside it.
+#[repr(align(128))]
 struct Held {
     token: Arc<Token>,
     /// From when on a newer one is fetched behind the callers' backs.

@@ -1,9 +1,11 @@
 //! Where tokens come from: one file for each credential, and the retries around them.
 
-mod aadsts;
-mod client_secret;
-mod entra;
-mod retry;
+mod aadsts; //        what error codes mean
+mod redact; //        text without the secret
+mod answer; //        what the token endpoint says
+mod retry; //         when to ask again
+mod entra; //         the request
+mod client_secret; // a source: a service principal with a secret
 
 use std::time::{Duration, Instant};
 

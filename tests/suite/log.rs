@@ -191,15 +191,19 @@ fn nobody_needs_to_read_the_log() {
     let driver = signed_in(&emulator).env("PGAAD_LOG", "debug");
     let mut session = driver.session_with_stderr();
     drop(session.stderr());
-    // A write to a pipe without a reader is a SIGPIPE, which would end the program.
+    // A write to a pipe without a reader is a SIGPIPE, which would end the program. A fetch logs on a thread of ours,
+    // which blocks all signals; that a connection was judged is logged on the program's own.
+    const JUDGED: &[&str] = &["connstring", "host=localhost sslmode=disable user=x"];
     for _ in 0..3 {
         assert_eq!(session.one(GET).status(), "PGAAD_OK");
+        assert_eq!(session.one(JUDGED).status(), "PGAAD_INSECURE");
         session.ask(&["default"]);
         session.ask(&["invalidate"]);
     }
     // The program's own broken pipes are its own affair: its SIGPIPE is not touched.
     session.ask(&["catch", "13"]);
     assert_eq!(session.one(GET).status(), "PGAAD_OK");
+    assert_eq!(session.one(JUDGED).status(), "PGAAD_INSECURE");
     assert_eq!(session.one(&["caught"]).get("count"), "0");
 }
 
