@@ -35,8 +35,7 @@ pub(crate) struct Slot {
     state: os::fork::Lock<State>,
 }
 
-/// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own: every thread reads it,
-/// and none is to wait for what another writes beside it.
+/// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own, as the token.
 #[repr(align(128))]
 struct Held {
     token: Arc<Token>,

@@ -21,8 +21,9 @@ impl Moment {
     }
 }
 
-/// An access token as it was answered.
+/// An access token as it was answered. On cache lines of its own, as [`Secret::apart`].
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Token {
     pub(crate) secret: Secret,
     /// Unix seconds.

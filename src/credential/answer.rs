@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::aadsts;
 use super::entra::Application;
@@ -66,7 +67,7 @@ fn token(mut json: Value, started: Moment, server_time: Option<i64>) -> Result<T
     let Some(Value::String(text)) = json.get_mut("access_token").map(Value::take) else {
         return Err("there is no access_token".into());
     };
-    let secret = Secret::new(text);
+    let secret = Secret::apart(&Zeroizing::new(text));
     if secret.reveal().is_empty() || !secret.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("access_token holds characters that no token has".into());
     }
