@@ -23,12 +23,12 @@ pub(super) fn effective(
     let in_service = given.contains("service") || env.libpq("PGSERVICE").is_some();
     let mut effective = Effective::default();
     for option in resolved.options.iter() {
-        let source = match variable(option.keyword, env) {
-            _ if given.contains(option.keyword) => Source::Given,
+        let from_elsewhere = || match variable(option.keyword, env) {
             Some(name) => Source::Environment(name),
             None if in_service && !option.is_default => Source::Service,
             None => Source::Default,
         };
+        let source = if given.contains(option.keyword) { Source::Given } else { from_elsewhere() };
         // libpq puts the operating system's user in for an absent one, and the user for an absent database.
         let stand_in = || match option.keyword {
             "user" => Some(files.os_user()),
