@@ -35,6 +35,11 @@ struct pg_conn;
 
 
 /**
+ * The place for the answer of a token callback. It ends when the callback returns.
+ */
+typedef struct pgaad_answer pgaad_answer;
+
+/**
  * One identity with its settings and its tokens. Any number of threads may use one client at the same time.
  */
 typedef struct pgaad_client pgaad_client;
@@ -43,6 +48,21 @@ typedef struct pgaad_client pgaad_client;
  * How a call ended. 0 is success; a number that a program does not know is a failure.
  */
 typedef int32_t pgaad_status;
+
+/**
+ * Gets a token for a client, from wherever the program has tokens, and answers with pgaad_answer_token or
+ * pgaad_answer_error, once, before it returns. It must return: no longjmp, no exception.
+ *
+ * scope: what the token is for, such as "https://ossrdbms-aad.database.windows.net/.default"; valid during the call.
+ * timeout_ms: how long the callers wait, in milliseconds. It may call functions of pgaad for other clients; for its
+ * own the answer is PGAAD_INVALID_ARGUMENT.
+ */
+typedef void (*pgaad_token_fn)(void *userdata, const char *scope, int timeout_ms, pgaad_answer *answer);
+
+/**
+ * Releases the userdata of a callback. NULL: there is nothing to release.
+ */
+typedef void (*pgaad_release_fn)(void *userdata);
 
 /**
  * Finds a function of libpq by name. NULL: not found.
@@ -200,6 +220,44 @@ pgaad_status pgaad_client_new(const char *settings,
                               char **errmsg);
 
 /**
+ * Answers a token callback with a token, which is copied.
+ *
+ * expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says. An answer with
+ * NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
+ * fail with PGAAD_PROTOCOL.
+ */
+void pgaad_answer_token(pgaad_answer *answer,
+                        const char *token,
+                        int64_t expires_on);
+
+/**
+ * Answers a token callback with a failure.
+ *
+ * status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK. message: a line
+ * for people, UTF-8, without secrets; NULL: there is none.
+ */
+void pgaad_answer_error(pgaad_answer *answer,
+                        pgaad_status status,
+                        const char *message);
+
+/**
+ * Makes a client whose tokens the program itself supplies; they are kept and renewed like any other. Entra is on for
+ * every connection of such a client.
+ *
+ * settings: as for pgaad_client_new; auth may be "callback" or absent. fetch is called on the thread of a call that
+ * needs a token, one call at a time for each client; under callback_thread=any on a thread of ours, which it may never
+ * have seen. userdata: handed to fetch and release as it is. release (may be NULL): called once, on any thread, when
+ * the client has been given back and no fetch runs; not if this function fails. client: out, to be given back with
+ * pgaad_client_free.
+ */
+pgaad_status pgaad_client_new_callback(const char *settings,
+                                       pgaad_token_fn fetch,
+                                       void *userdata,
+                                       pgaad_release_fn release,
+                                       pgaad_client **client,
+                                       char **errmsg);
+
+/**
  * The client behind the functions that take none, made from the environment at first use. It belongs to the
  * library: freeing it does nothing. A first use that fails is not remembered: set the environment right and call
  * again.
@@ -225,6 +283,19 @@ pgaad_status pgaad_client_get_token(pgaad_client *client,
                                     char **token,
                                     int64_t *expires_on,
                                     char **errmsg);
+
+/**
+ * The user that the client's identity is to the database, as its token says: a user's principal name, or the name of a
+ * user-assigned identity. It may take a second token, for Azure Resource Manager, to find out. PGUSER and the like
+ * don't count here.
+ *
+ * user: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG: no token of this
+ * identity holds a name (those of applications and of system-assigned identities don't): set user. Else as
+ * pgaad_get_token. Needs no libpq.
+ */
+pgaad_status pgaad_client_get_user(pgaad_client *client,
+                                   char **user,
+                                   char **errmsg);
 
 /**
  * pgaad_connstring for a client.

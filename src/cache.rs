@@ -1,6 +1,6 @@
-//! The token in memory: handed out without a lock, fetched once however many ask.
+//! The token in memory, or what else ages: handed out without a lock, fetched once however many ask.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -8,8 +8,9 @@ use arc_swap::ArcSwapOption;
 use crate::bug;
 use crate::credential::{Failure, Retry};
 use crate::error::{Error, ErrorKind};
+use crate::flight::Flight;
 use crate::os;
-use crate::token::Token;
+use crate::token::Aging;
 
 /// A refusal is not asked for again for so long: a storm of connections makes one request.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
@@ -22,23 +23,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How a token is got, with a deadline.
-type Fetch = dyn Fn(Instant) -> Result<Token, Failure> + Send + Sync;
+type Fetch<T> = dyn Fn(Instant) -> Result<T, Failure> + Send + Sync;
 
 /// One token of one client, for one scope.
-pub(crate) struct Slot {
-    fetch: Box<Fetch>,
+pub(crate) struct Slot<T> {
+    fetch: Box<Fetch<T>>,
+    on_callers_thread: bool,
     /// How long a fetch may take, whoever waits for it.
     fetch_time: Duration,
     /// How much life a token must have left to be handed out without a try for a newer one.
     refresh_before: Duration,
-    held: ArcSwapOption<Held>,
-    state: os::fork::Lock<State>,
+    held: ArcSwapOption<Held<T>>,
+    state: os::fork::Lock<State<T>>,
+}
+
+/// How a slot is filled.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) fetch_time: Duration,
+    pub(crate) refresh_before: Duration,
+    /// Whether only the caller's own thread may fetch.
+    pub(crate) on_callers_thread: bool,
 }
 
 /// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own, as the token.
 #[repr(align(128))]
-struct Held {
-    token: Arc<Token>,
+struct Held<T> {
+    token: Arc<T>,
     /// From when on a newer one is fetched behind the callers' backs.
     refresh_at: Duration,
     /// From when on callers wait for a newer one.
@@ -47,11 +58,16 @@ struct Held {
     dead_at: Duration,
 }
 
-#[derive(Default)]
-struct State {
-    flight: Option<Arc<Flight>>,
+struct State<T> {
+    flight: Option<Arc<Fetching<T>>>,
     failed: Option<Failed>,
     failures: u32,
+}
+
+impl<T> Default for State<T> {
+    fn default() -> Self {
+        Self { flight: None, failed: None, failures: 0 }
+    }
 }
 
 /// What the last fetch failed with; on the boot clock.
@@ -63,48 +79,38 @@ struct Failed {
     refresh_after: Duration,
 }
 
-/// A fetch under way, and its result for all who wait. A child never waits for a flight of its parent's.
-struct Flight {
-    generation: u64,
-    begun: Instant,
-    result: Mutex<Option<Result<Arc<Token>, Error>>>,
-    landed: Condvar,
-}
+/// A fetch under way.
+type Fetching<T> = Flight<Result<Arc<T>, Error>>;
 
 /// What a caller has to do.
-enum Turn {
-    Have(Arc<Token>),
+enum Turn<T> {
+    Have(Arc<T>),
     Fail(Error),
     Late,
-    Wait(Arc<Flight>),
-    Fetch(Arc<Flight>),
+    Wait(Arc<Fetching<T>>),
+    Fetch(Arc<Fetching<T>>),
 }
 
-impl Slot {
+impl<T: Aging + Send + Sync + 'static> Slot<T> {
     pub(crate) fn new(
-        fetch_time: Duration,
-        refresh_before: Duration,
-        fetch: impl Fn(Instant) -> Result<Token, Failure> + Send + Sync + 'static,
+        manner: Manner,
+        fetch: impl Fn(Instant) -> Result<T, Failure> + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let Manner { fetch_time, refresh_before, on_callers_thread } = manner;
         let state = os::fork::Lock::new(State::default());
-        Arc::new(Self {
-            fetch: Box::new(fetch),
-            fetch_time,
-            refresh_before,
-            held: ArcSwapOption::empty(),
-            state,
-        })
+        let held = ArcSwapOption::empty();
+        Arc::new(Self { fetch: Box::new(fetch), on_callers_thread, fetch_time, refresh_before, held, state })
     }
 
     /// Calls `give` with the token if there is one that needs no look at anything else: the warm path.
-    pub(crate) fn warm<R>(&self, give: impl FnOnce(&Token) -> R) -> Option<R> {
+    pub(crate) fn warm<R>(&self, give: impl FnOnce(&T) -> R) -> Option<R> {
         let held = self.held.load();
         let held = held.as_ref().filter(|held| os::since_boot() < held.refresh_at)?;
         Some(give(&held.token))
     }
 
     /// The token, fetched if need be; the caller waits for that until `deadline`. None: it was too late.
-    pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<Token>>, Error> {
+    pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<T>>, Error> {
         let living = self.living();
         if let Some(held) = &living
             && os::since_boot() < held.refresh_at
@@ -118,12 +124,7 @@ impl Slot {
             Turn::Fail(error) => return Err(error),
             Turn::Wait(flight) => flight,
             Turn::Fetch(flight) => {
-                let (slot, flown) = (self.clone(), flight.clone());
-                // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
-                if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown)).is_err() {
-                    // No thread to be had: then here, and the caller waits as long as it takes.
-                    self.fly(&flight);
-                }
+                self.set_off(&flight);
                 flight
             }
         };
@@ -141,11 +142,23 @@ impl Slot {
         }
     }
 
-    fn living(&self) -> Option<Arc<Held>> {
+    fn set_off(self: &Arc<Self>, flight: &Arc<Fetching<T>>) {
+        if !self.on_callers_thread {
+            let (slot, flown) = (self.clone(), flight.clone());
+            // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
+            if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown)).is_ok() {
+                return;
+            }
+        }
+        // Here, and the caller waits as long as it takes.
+        self.fly(flight);
+    }
+
+    fn living(&self) -> Option<Arc<Held<T>>> {
         self.held.load_full().filter(|held| os::since_boot() < held.dead_at)
     }
 
-    fn turn(&self, state: &mut State, has_time: bool) -> Turn {
+    fn turn(&self, state: &mut State<T>, has_time: bool) -> Turn<T> {
         let now = os::since_boot();
         let living = self.living();
         if let Some(held) = &living
@@ -164,7 +177,7 @@ impl Slot {
             }
         }
         match &state.flight {
-            Some(flight) if flight.is_under_way(self.fetch_time) => Turn::Wait(flight.clone()),
+            Some(flight) if self.is_under_way(flight) => Turn::Wait(flight.clone()),
             _ => {
                 let flight = Arc::new(Flight::new());
                 state.flight = Some(flight.clone());
@@ -173,8 +186,13 @@ impl Slot {
         }
     }
 
+    /// Whether it is this process's, and has not run on for so long that it will hardly end.
+    fn is_under_way(&self, flight: &Fetching<T>) -> bool {
+        flight.is_of_this_process() && flight.age() <= self.fetch_time + GRACE
+    }
+
     /// Fetches, keeps the result and hands it to those who wait.
-    fn fly(&self, flight: &Arc<Flight>) {
+    fn fly(&self, flight: &Arc<Fetching<T>>) {
         let deadline = Instant::now() + self.fetch_time;
         let result =
             bug::contain(|| (self.fetch)(deadline)).unwrap_or_else(|bug| Err(bug.into())).map(Arc::new);
@@ -187,7 +205,7 @@ impl Slot {
         flight.land(result.map_err(|failure| failure.error));
     }
 
-    fn keep(&self, state: &mut State, result: &Result<Arc<Token>, Failure>) {
+    fn keep(&self, state: &mut State<T>, result: &Result<Arc<T>, Failure>) {
         match result {
             Ok(token) => {
                 self.held.store(Some(Arc::new(Held::new(token.clone(), self.refresh_before))));
@@ -220,43 +238,12 @@ impl Slot {
     }
 }
 
-impl Held {
-    fn new(token: Arc<Token>, refresh_before: Duration) -> Self {
+impl<T: Aging> Held<T> {
+    fn new(token: Arc<T>, refresh_before: Duration) -> Self {
         let dead_at = token.dead_at();
-        let end = token.asked + token.life;
-        let stale_at = (end - refresh_before.min(token.life / 2)).min(dead_at);
-        let advised = token.refresh_in.map(|after| token.asked + after);
+        let end = token.asked() + token.life();
+        let stale_at = (end - refresh_before.min(token.life() / 2)).min(dead_at);
+        let advised = token.refresh_in().map(|after| token.asked() + after);
         Self { refresh_at: advised.unwrap_or(stale_at).min(stale_at), stale_at, dead_at, token }
-    }
-}
-
-impl Flight {
-    fn new() -> Self {
-        Self {
-            generation: os::fork::generation(),
-            begun: Instant::now(),
-            result: Mutex::new(None),
-            landed: Condvar::new(),
-        }
-    }
-
-    /// Whether it is this process's, and has not run on for so long that it will hardly end.
-    fn is_under_way(&self, fetch_time: Duration) -> bool {
-        self.generation == os::fork::generation() && self.begun.elapsed() <= fetch_time + GRACE
-    }
-
-    fn land(&self, result: Result<Arc<Token>, Error>) {
-        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        self.landed.notify_all();
-    }
-
-    fn wait(&self, deadline: Instant) -> Option<Result<Arc<Token>, Error>> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let result = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        let (result, _) = self
-            .landed
-            .wait_timeout_while(result, left, |result| result.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        result.clone()
     }
 }

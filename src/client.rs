@@ -6,19 +6,23 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use crate::cache::{GRACE, Slot};
-use crate::credential;
+use crate::cache::{GRACE, Manner, Slot};
+use crate::credential::{Callback, Credential, Supplied};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::issued;
-use crate::settings::{COSMOS_SCOPE, Settings};
-use crate::token::Token;
+use crate::settings::{COSMOS_SCOPE, Cloud, Settings, config};
+use crate::token::{self, Aging, Name, Token};
 
 /// Signs in as one identity. Share one client between all threads: they then share its token.
 pub struct Client {
     settings: Arc<Settings>,
-    database: Arc<Slot>,
-    cosmos: Arc<Slot>,
+    credential: Arc<Credential>,
+    database: Arc<Slot<Token>>,
+    /// For servers that want other tokens.
+    others: [(Purpose, Arc<Slot<Token>>); 3],
+    /// The identity's name in each cloud, where its tokens for databases do not say it.
+    names: [(Cloud, Arc<Slot<UserName>>); 3],
     had_token: AtomicBool,
     failed: AtomicBool,
 }
@@ -26,10 +30,29 @@ pub struct Client {
 /// Which of the tokens a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Azure Database for PostgreSQL, or the scope that is set.
+    /// Azure Database for PostgreSQL in the client's cloud, or the scope that is set.
     Database,
+    /// The same in another cloud, which the server's name chose.
+    OtherCloud(Cloud),
     /// Azure Cosmos DB for PostgreSQL.
     Cosmos,
+}
+
+/// What the database calls the identity. It is kept for as long as the token that said it lives.
+struct UserName {
+    name: String,
+    asked: Duration,
+    life: Duration,
+}
+
+impl Aging for UserName {
+    fn asked(&self) -> Duration {
+        self.asked
+    }
+
+    fn life(&self) -> Duration {
+        self.life
+    }
 }
 
 /// An access token, to be used as the password of one connection.
@@ -57,22 +80,57 @@ impl Client {
     /// A client with these settings (`key=value`, with the grammar of a libpq connection string), and the
     /// environment's for what they leave out. Sends nothing yet.
     pub fn new(settings: &str) -> Result<Self, Error> {
-        Ok(Self::with(Settings::read(settings, Environment::process())?))
+        Self::with(Settings::read(settings, Environment::process())?)
     }
 
-    fn with(settings: Settings) -> Self {
-        let settings = Arc::new(settings);
-        let slot = |scope: &str| {
-            let (settings, scope) = (settings.clone(), scope.to_string());
-            Slot::new(settings.timeout, settings.refresh_before, move |deadline| {
-                let token = credential::fetch(&settings, &scope, deadline)?;
+    /// A client whose tokens `fetch` supplies, for a scope and within a time.
+    pub(crate) fn with_callback(
+        settings: &str,
+        fetch: impl Fn(&str, Duration) -> Result<Supplied, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let settings = Settings::read_for_callback(settings, Environment::process())?;
+        Ok(Self::made(settings, Credential::of_callback(Callback::new(fetch))))
+    }
+
+    fn with(settings: Settings) -> Result<Self, Error> {
+        let credential = Credential::of(&settings)?;
+        Ok(Self::made(settings, credential))
+    }
+
+    fn made(settings: Settings, credential: Credential) -> Self {
+        let (settings, credential) = (Arc::new(settings), Arc::new(credential));
+        let manner = Manner {
+            fetch_time: settings.timeout,
+            refresh_before: settings.refresh_before,
+            on_callers_thread: credential.wants_callers_thread(&settings),
+        };
+        let tokens = |scope: &str| {
+            let (settings, credential, scope) = (settings.clone(), credential.clone(), scope.to_string());
+            Slot::new(manner, move |deadline| {
+                let token = credential.fetch(&settings, &scope, deadline)?;
                 issued::remember(token.secret.reveal().as_bytes());
                 Ok(token)
             })
         };
-        let scope = settings.scope.as_deref().unwrap_or(settings.cloud.scope());
-        let (database, cosmos) = (slot(scope), slot(COSMOS_SCOPE));
-        Self { settings, database, cosmos, had_token: AtomicBool::new(false), failed: AtomicBool::new(false) }
+        let names = |cloud: Cloud| {
+            let (settings, credential) = (settings.clone(), credential.clone());
+            let fetch = move |deadline| {
+                let token = credential.fetch(&settings, cloud.management_scope(), deadline)?;
+                let name = own_name(&token, " for Azure Resource Manager")?;
+                Ok(UserName { name, asked: token.asked, life: token.life })
+            };
+            (cloud, Slot::new(manner, fetch))
+        };
+        let in_cloud = |cloud: Cloud| (Purpose::OtherCloud(cloud), tokens(cloud.scope()));
+        Self {
+            database: tokens(settings.scope.as_deref().unwrap_or(settings.cloud.scope())),
+            others: [in_cloud(Cloud::UsGov), in_cloud(Cloud::China), (Purpose::Cosmos, tokens(COSMOS_SCOPE))],
+            names: Cloud::ALL.map(names),
+            settings,
+            credential,
+            had_token: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -81,8 +139,12 @@ impl Client {
 
     /// The environment as this client may see it.
     pub(crate) fn environment(&self) -> Environment<'static> {
-        let process = Environment::process();
-        if self.settings.trust_environment { process.trusted() } else { process }
+        self.settings.environment()
+    }
+
+    /// Whether a proof in the settings says who it is, so that no server's name may choose the cloud.
+    pub(crate) fn has_proof(&self) -> bool {
+        self.credential.has_proof()
     }
 
     /// A token for the database: from memory while it is fresh, else from Entra. Waits for the client's
@@ -121,31 +183,60 @@ impl Client {
     }
 
     fn wait_for_token(&self, purpose: Purpose, timeout: Option<Duration>) -> Result<AccessToken, Error> {
-        credential::choose(&self.settings)?;
+        self.wait_for(self.slot(purpose), timeout).map(AccessToken)
+    }
+
+    fn wait_for<T: Aging + Send + Sync + 'static>(
+        &self,
+        slot: &Arc<Slot<T>>,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<T>, Error> {
+        self.credential.check(&self.settings)?;
         let limit = timeout.filter(|timeout| *timeout < self.settings.timeout);
         // A fetch ends itself, and then says what it waited for; who has all the time waits for that.
         let patience = limit.unwrap_or(self.settings.timeout + GRACE);
-        let token = self.slot(purpose).get(Instant::now() + patience)?;
-        token.map(AccessToken).ok_or_else(|| self.too_late(limit))
+        slot.get(Instant::now() + patience)?.ok_or_else(|| too_late(limit))
     }
 
-    fn too_late(&self, limit: Option<Duration>) -> Error {
-        let authority = &self.settings.authority;
-        let text = match limit {
-            Some(Duration::ZERO) => {
-                "No token is here yet, and this call may not wait for one. Call again with more time.".into()
-            }
-            Some(limit) => format!(
-                "No token from {authority} in the {} ms that this call had (its own timeout, or connect_timeout). The \
-                 fetch goes on: a later call may find its token.",
-                limit.as_millis()
-            ),
-            None => format!(
-                "No token from {authority} in time: the fetch did not end by its deadline (PGAAD_TIMEOUT_MS). Check \
-                 the network, and PGAAD_PROXY."
-            ),
+    /// The user that the identity is to the database: the one that its token names.
+    pub fn user(&self) -> Result<String, Error> {
+        self.check_for_name()?;
+        let token = self.token()?;
+        self.user_of(&token, Purpose::Database, None)
+    }
+
+    /// Why there is no user to be had from a token, where that is known before one is asked for.
+    pub(crate) fn check_for_name(&self) -> Result<(), Error> {
+        match self.credential.is_nameless() {
+            true => Err(no_user("an application's token holds no name")),
+            false => Ok(()),
+        }
+    }
+
+    /// The user that a token of this client's is for.
+    pub(crate) fn user_of(
+        &self,
+        token: &AccessToken,
+        purpose: Purpose,
+        timeout: Option<Duration>,
+    ) -> Result<String, Error> {
+        match own_name(&token.0, "") {
+            Err(_) if self.credential.is_named_in_management() => {}
+            named => return named,
+        }
+        let cloud = match purpose {
+            Purpose::OtherCloud(cloud) => cloud,
+            _ => self.settings.cloud,
         };
-        Error::new(ErrorKind::Timeout, text)
+        let Some((_, names)) = self.names.iter().find(|(of, _)| *of == cloud) else {
+            unreachable!("each cloud has one")
+        };
+        self.wait_for(names, timeout).map(|user| user.name.clone()).map_err(|error| match error.kind() {
+            ErrorKind::Denied | ErrorKind::Unavailable | ErrorKind::Protocol => no_user(&format!(
+                "this identity's token holds no name, and the one that would was refused: {error}"
+            )),
+            _ => error,
+        })
     }
 
     /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.
@@ -153,18 +244,55 @@ impl Client {
         self.database.warm(|token| give(token.secret.reveal(), token.expires_on))
     }
 
-    fn slot(&self, purpose: Purpose) -> &Arc<Slot> {
-        match purpose {
-            Purpose::Database => &self.database,
-            Purpose::Cosmos => &self.cosmos,
-        }
+    fn slot(&self, purpose: Purpose) -> &Arc<Slot<Token>> {
+        let other = self.others.iter().find(|(of, _)| *of == purpose);
+        other.map_or(&self.database, |(_, slot)| slot)
     }
 
     /// Drops the tokens held, so that the next call fetches one.
-    pub fn invalidate(&self) {
+    pub fn invalidate(&self) -> Result<(), Error> {
+        self.credential.check_caller()?;
         self.database.clear();
-        self.cosmos.clear();
+        self.others.iter().for_each(|(_, slot)| slot.clear());
+        self.names.iter().for_each(|(_, slot)| slot.clear());
+        Ok(())
     }
+}
+
+fn too_late(limit: Option<Duration>) -> Error {
+    let text = match limit {
+        Some(Duration::ZERO) => {
+            "No token is here yet, and this call may not wait for one. Call again with more time.".into()
+        }
+        Some(limit) => format!(
+            "No token in the {} ms that this call had (its own timeout, or connect_timeout). The fetch goes on: a later \
+             call may find its token.",
+            limit.as_millis()
+        ),
+        None => "No token in time: the fetch did not end by its deadline (PGAAD_TIMEOUT_MS). Check the network, and \
+                 PGAAD_PROXY."
+            .into(),
+    };
+    Error::new(ErrorKind::Timeout, text)
+}
+
+/// The name that a token gives to its owner.
+fn own_name(token: &Token, of: &str) -> Result<String, Error> {
+    match token::name(token.secret.reveal()) {
+        Some(Name::Own(name)) => Ok(name),
+        Some(Name::OfHost(name)) => Err(no_user(&format!(
+            "the identity belongs to the resource {name}, after which its role is mostly, but not always named"
+        ))),
+        None => Err(no_user(&format!("this identity's token{of} holds no name"))),
+    }
+}
+
+fn no_user(why: &str) -> Error {
+    config(format!(
+        "No user for the database: {}. Set user in the connection string, or PGUSER, to the role that was made for the \
+         identity (its display name, unless the administrator chose another).",
+        why.trim_end_matches('.')
+    ))
 }
 
 /// A place for a client that others use while it is replaced or dropped. Reading it takes no lock.
@@ -191,7 +319,7 @@ impl Shared {
         if let Some(client) = current.as_ref().filter(|client| *client.settings == settings) {
             return Ok(client.clone());
         }
-        let made = Arc::new(Client::with(settings));
+        let made = Arc::new(Client::with(settings)?);
         // Of threads that come here together, one's client is kept and all use that.
         let before = self.0.compare_and_swap(&current, Some(made.clone()));
         let replaced = before.as_ref().map(Arc::as_ptr) == current.as_ref().map(Arc::as_ptr);

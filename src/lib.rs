@@ -18,6 +18,7 @@ mod settings; //    every setting, checked
 mod token; //       a token and its life
 mod issued; //      which tokens this process was given
 mod http; //        one request and its answer
+mod flight; //      something under way, for all who wait
 mod credential; //  where tokens come from
 mod cache; //       one fetch however many ask
 mod client; //      settings, identity and tokens together

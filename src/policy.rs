@@ -79,14 +79,24 @@ pub(crate) struct Judge<'a> {
     settings: &'a Settings,
     effective: &'a Effective,
     servers: Vec<Server>,
+    /// The cloud of the identity.
+    cloud: Cloud,
+    /// Whether nothing says that it is that cloud's.
+    cloud_is_guessed: bool,
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(settings: &'a Settings, effective: &'a Effective) -> Self {
+    /// `has_proof`: the settings prove an identity, which is of one cloud.
+    pub(crate) fn new(settings: &'a Settings, effective: &'a Effective, has_proof: bool) -> Self {
         let hosts = effective.hosts();
         let in_list = hosts.len() > 1;
-        let servers = hosts.iter().map(|host| Server::new(host, in_list, settings)).collect();
-        Self { settings, effective, servers }
+        let servers: Vec<_> = hosts.iter().map(|host| Server::new(host, in_list, settings)).collect();
+        // Without a proof it is whatever the machine is in the server's cloud.
+        let of_server = || servers.iter().find_map(|server| server.own);
+        let free = !settings.cloud_is_fixed && !has_proof;
+        let cloud = of_server().filter(|_| free).unwrap_or(settings.cloud);
+        let cloud_is_guessed = !settings.cloud_is_fixed && has_proof;
+        Self { settings, effective, servers, cloud, cloud_is_guessed }
     }
 
     /// Their names, for the log.
@@ -96,12 +106,12 @@ impl<'a> Judge<'a> {
 
     /// Whether Entra is on for this connection: the contract's table, its first fitting row.
     pub(crate) fn is_entra_on(&self, password_at_hand: bool) -> Result<bool, Error> {
-        match self.settings.auth {
+        match &self.settings.auth {
             Auth::Off => return Ok(false),
-            Auth::ClientSecret | Auth::Chain => return Ok(true),
+            Auth::Named(_) | Auth::Chain | Auth::Callback => return Ok(true),
             Auth::Auto => {}
         }
-        let deliberate = self.settings.is_deliberate();
+        let deliberate = self.settings.identities.is_deliberate();
         let first = self.servers[0].kind;
         let several = self.servers.iter().any(|server| server.kind != first);
         let any_azure = self.servers.iter().any(|server| server.kind == Kind::Azure);
@@ -168,7 +178,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             match server.own {
-                Some(cloud) if cloud == self.settings.cloud => {}
+                Some(cloud) if cloud == self.cloud => {}
                 Some(cloud) => {
                     return Err(Error::new(
                         ErrorKind::Insecure,
@@ -177,7 +187,7 @@ impl<'a> Judge<'a> {
                              (PGAAD_CLOUD), or name the server in server_hosts (PGAAD_SERVER_HOSTS).",
                             shown(&server.name),
                             cloud.name(),
-                            self.settings.cloud.name()
+                            self.cloud.name()
                         ),
                     ));
                 }
@@ -202,7 +212,7 @@ impl<'a> Judge<'a> {
         let foreign =
             self.servers.iter().find(|server| server.own.is_some_and(|cloud| cloud != Cloud::Public));
         match foreign {
-            Some(server) if !self.settings.cloud_is_fixed => Err(config(format!(
+            Some(server) if self.cloud_is_guessed => Err(config(format!(
                 "{} belongs to the cloud {}, and the settings do not say in which cloud the application is. Set cloud \
                  (PGAAD_CLOUD).",
                 shown(&server.name),
@@ -217,6 +227,7 @@ impl<'a> Judge<'a> {
         let cosmos = |server: &&Server| server.own.is_some() && fits(COSMOS_HOSTS, &server.name);
         match self.servers.iter().filter(cosmos).count() {
             _ if self.settings.scope.is_some() => Ok(Purpose::Database),
+            0 if self.cloud != self.settings.cloud => Ok(Purpose::OtherCloud(self.cloud)),
             0 => Ok(Purpose::Database),
             count if count == self.servers.len() => Ok(Purpose::Cosmos),
             _ => Err(config(
@@ -244,13 +255,6 @@ impl<'a> Judge<'a> {
         self.pin(options, around);
         if !self.servers.iter().all(|server| self.may_be_plain(server)) {
             self.require_tls(options, around)?;
-        }
-        if self.effective.value("user").is_empty() {
-            return Err(config(
-                "No user for the database: a service principal's token holds no name. Set user in the connection \
-                 string, or PGUSER, to the role that was made for the application (its display name, unless the \
-                 administrator chose another).",
-            ));
         }
         Ok(purpose)
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::os;
 use crate::secret::Secret;
@@ -36,16 +38,103 @@ pub(crate) struct Token {
     pub(crate) refresh_in: Option<Duration>,
 }
 
-impl Token {
-    /// On the boot clock: from when on it is not handed out, a little before its end, for clocks differ.
-    pub(crate) fn dead_at(&self) -> Duration {
-        self.asked + self.life - (self.life / 20).min(Duration::from_secs(10))
+/// What ages, on the boot clock.
+pub(crate) trait Aging {
+    /// When it was asked for.
+    fn asked(&self) -> Duration;
+    /// How long it lives from then.
+    fn life(&self) -> Duration;
+    /// When it is advised to ask for the next one, from then.
+    fn refresh_in(&self) -> Option<Duration> {
+        None
+    }
+    /// From when on it is not handed out, a little before its end, for clocks differ.
+    fn dead_at(&self) -> Duration {
+        self.asked() + self.life() - (self.life() / 20).min(Duration::from_secs(10))
     }
 }
 
-/// A number in the claims of a JWT (RFC 7519), unverified: the database verifies, we only plan by it.
-pub(crate) fn claim(token: &str, name: &str) -> Option<i64> {
+impl Aging for Token {
+    fn asked(&self) -> Duration {
+        self.asked
+    }
+
+    fn life(&self) -> Duration {
+        self.life
+    }
+
+    fn refresh_in(&self) -> Option<Duration> {
+        self.refresh_in
+    }
+}
+
+/// The claims of a JWT (RFC 7519), unverified: the database verifies, we only plan by them.
+fn claims(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
-    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    claims.get(name)?.as_f64().map(|number| number as i64)
+    serde_json::from_slice(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?)).ok()
+}
+
+/// A number among the claims.
+pub(crate) fn claim(token: &str, name: &str) -> Option<i64> {
+    claims(token)?.get(name)?.as_f64().map(|number| number as i64)
+}
+
+/// The name that a token gives to its owner, for the database to know.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Name {
+    /// A user's, or a user-assigned identity's.
+    Own(String),
+    /// That of the resource whose system-assigned identity it is: the role's name by custom, but not for sure.
+    OfHost(String),
+}
+
+/// The owner's name among the claims (Microsoft Learn: "Access token claims reference").
+pub(crate) fn name(token: &str) -> Option<Name> {
+    let claims = claims(token)?;
+    let text = |name: &str| claims.get(name)?.as_str().filter(|text| is_name(text));
+    let user = ["upn", "preferred_username", "unique_name"].iter().find_map(|name| text(name));
+    if let Some(user) = user {
+        return Some(Name::Own(user.into()));
+    }
+    // The id of a managed identity in Azure Resource Manager.
+    let (parent, name) = text("xms_mirid")?.rsplit_once('/')?;
+    let user_assigned = "providers/microsoft.managedidentity/userassignedidentities";
+    let name = Some(name).filter(|name| is_name(name))?.to_string();
+    Some(match parent.to_ascii_lowercase().ends_with(user_assigned) {
+        true => Name::Own(name),
+        false => Name::OfHost(name),
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_where_the_token_has_it() {
+        let identity =
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/Id";
+        let machine = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm";
+        let own = |name: &str| Some(Name::Own(name.into()));
+        for (claims, expected) in [
+            (serde_json::json!({"upn": "ann@x", "unique_name": "b"}), own("ann@x")),
+            (serde_json::json!({"upn": "", "preferred_username": "p", "unique_name": "u"}), own("p")),
+            (serde_json::json!({"unique_name": "live.com#a@b", "xms_mirid": identity}), own("live.com#a@b")),
+            (serde_json::json!({ "xms_mirid": identity }), own("Id")),
+            (serde_json::json!({ "xms_mirid": identity.to_uppercase() }), own("ID")),
+            (serde_json::json!({ "xms_mirid": machine }), Some(Name::OfHost("vm".into()))),
+            (serde_json::json!({"xms_mirid": "Id"}), None),
+            (serde_json::json!({"xms_mirid": 1, "upn": 2}), None),
+            (serde_json::json!({"upn": "a\nb"}), None),
+            (serde_json::json!({"appid": "a", "oid": "o"}), None),
+        ] {
+            let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()));
+            assert_eq!(name(&token), expected, "{claims}");
+        }
+        assert_eq!(name("no token"), None);
+    }
 }

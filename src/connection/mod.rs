@@ -4,9 +4,9 @@ mod resolve;
 
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::client::{Client, Purpose};
+use crate::client::{AccessToken, Client, Purpose};
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -65,7 +65,7 @@ fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> 
     match plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords, false))? {
         Plan::Unchanged(options) => Ok(options.unwrap_or(given).to_conninfo()),
         Plan::Entra { mut options, purpose, patience } => {
-            let token = client.token_for(purpose, patience)?;
+            let token = sign_in(client, &mut options, purpose, patience)?;
             options.set("password", token.secret());
             Ok(options.to_conninfo())
         }
@@ -94,13 +94,29 @@ fn open(
             let (arguments, expand_dbname) = as_arrays(&options)?;
             Ok(libpq.connect(&arguments, expand_dbname))
         }
-        Plan::Entra { options, purpose, patience } => {
-            let token = client.token_for(purpose, patience)?;
+        Plan::Entra { mut options, purpose, patience } => {
+            let token = sign_in(client, &mut options, purpose, patience)?;
             let (mut arguments, expand_dbname) = as_arrays(&options)?;
             arguments.push(b"password", token.secret().as_bytes())?;
             Ok(libpq.connect(&arguments, expand_dbname))
         }
     }
+}
+
+/// A token, and whoever it is for as the user where none is named.
+fn sign_in(
+    client: &Client,
+    options: &mut Options,
+    purpose: Purpose,
+    patience: Option<Duration>,
+) -> Result<AccessToken, Error> {
+    let begun = Instant::now();
+    let token = client.token_for(purpose, patience)?;
+    if options.get("user").is_none_or(<[u8]>::is_empty) {
+        let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+        options.set("user", client.user_of(&token, purpose, left)?);
+    }
+    Ok(token)
 }
 
 /// A connection that failed before there was a client to make it.
@@ -216,7 +232,7 @@ fn plan(
     }
     let password = effective.value("password");
     let password_at_hand = !password.is_empty() && !issued::is_issued(password);
-    let judge = Judge::new(settings, &effective);
+    let judge = Judge::new(settings, &effective, client.has_proof());
     let entra = judge.is_entra_on(password_at_hand)?;
     if settings.log >= Level::Debug {
         let said = [("entra", if entra { "on" } else { "off" }), ("servers", &judge.servers())];
@@ -227,6 +243,9 @@ fn plan(
     }
     given.remove("password");
     let purpose = judge.secure(&mut given, around)?;
+    if given.get("user").is_none_or(<[u8]>::is_empty) {
+        client.check_for_name()?;
+    }
     Ok(Plan::Entra { options: given, purpose, patience: patience(&effective, settings.timeout) })
 }
 

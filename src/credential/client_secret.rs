@@ -1,53 +1,61 @@
 //! A service principal with a client secret.
 //!
-//! Needs a tenant, a client id and the secret, or a file that holds it. The request is the client credentials
-//! grant (RFC 6749 section 4.4; Microsoft Learn: "OAuth 2.0 client credentials flow on the Microsoft identity
-//! platform").
+//! Needs a tenant, a client id and the secret, or a file that holds it.
 
-use std::io::Read;
-use std::time::Instant;
+use std::path::Path;
 
-use super::Failure;
-use super::entra::{self, Application};
+use super::entra::{self, Application, Proof};
+use super::{Ask, Failure, Source};
 use crate::error::Error;
 use crate::os;
 use crate::secret::Secret;
-use crate::settings::{Identity, Proof, Settings, config};
+use crate::settings::{Lack, Principal, Settings, config};
 use crate::token::Token;
+
+pub(super) const PROOFS: &[&str] = &["client_secret", "client_secret_file"];
 
 /// Longer than any secret: a file that is more than this is not the file that was meant.
 const LONGEST_SECRET_FILE: u64 = 64 * 1024;
 
-pub(super) fn fetch(
-    settings: &Settings,
-    identity: &Identity,
-    scope: &str,
-    deadline: Instant,
-) -> Result<Token, Failure> {
-    let (secret, name) = match &identity.proof {
-        Proof::Secret(value) => (value.text.clone(), value.name.as_str()),
-        Proof::SecretFile { path, name } => (read_file(path, name)?, name.as_str()),
-    };
-    let application = Application {
-        tenant: &identity.tenant,
-        client_id: &identity.client_id,
-        proof: "client secret",
-        proof_name: name,
-        secret: &secret,
-    };
-    entra::fetch(settings, &application, &[("client_secret", secret.reveal())], scope, deadline)
+struct ClientSecret(Principal);
+
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
+    let principal = settings.identities.principal(PROOFS)?;
+    Ok(Box::new(ClientSecret(principal)))
+}
+
+impl Source for ClientSecret {
+    fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
+        let Some((key, value)) = &self.0.proof else { unreachable!("it was made with one") };
+        let secret = match *key {
+            "client_secret" => value.text.clone(),
+            // Read at each fetch, since a mounted secret rotates.
+            _ => read_file(Path::new(value.as_str()), &value.name)?,
+        };
+        let application = Application {
+            tenant: &self.0.tenant,
+            client_id: &self.0.client_id,
+            proof: "client secret",
+            proof_name: &value.name,
+        };
+        let place = entra::place(ask.settings, &self.0.tenant)?;
+        entra::fetch(&place, ask, &application, || Ok(Proof::ClientSecret(secret.clone())))
+    }
+
+    fn has_proof(&self) -> bool {
+        true
+    }
+
+    fn is_nameless(&self) -> bool {
+        true
+    }
 }
 
 /// The secret is the file's text without blanks around it: editors and `echo` end files with a line break.
-fn read_file(path: &std::path::Path, name: &str) -> Result<Secret, Error> {
+pub(super) fn read_file(path: &Path, name: &str) -> Result<Secret, Error> {
     let unusable = |why: &str| config(format!("{name} names {}, which {why}.", path.display()));
-    let mut bytes = Vec::new();
-    let read =
-        os::open_plain(path).and_then(|file| file.take(LONGEST_SECRET_FILE + 1).read_to_end(&mut bytes));
-    let length = read.map_err(|error| unusable(&format!("cannot be read: {error}")))?;
-    if length as u64 > LONGEST_SECRET_FILE {
-        return Err(unusable("is too long to be a client secret"));
-    }
+    let bytes = os::read_plain(path, LONGEST_SECRET_FILE)
+        .map_err(|error| unusable(&format!("cannot be read: {error}")))?;
     let text = Secret::new(String::from_utf8(bytes).map_err(|_| unusable("is not UTF-8"))?);
     match text.reveal().trim() {
         "" => Err(unusable("is empty")),

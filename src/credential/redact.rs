@@ -1,9 +1,13 @@
-//! Text of the service's, without the secret.
+//! Text of a service's, without the secrets.
 
 use crate::secret::Secret;
 
 /// A service that repeats the secret must not make us repeat it, in whatever spelling of a form.
-pub(super) fn redact(text: &str, secret: &Secret) -> String {
+pub(super) fn redact(text: &str, secrets: &[&Secret]) -> String {
+    secrets.iter().fold(text.to_string(), |text, secret| without(&text, secret))
+}
+
+fn without(text: &str, secret: &Secret) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {
@@ -51,12 +55,12 @@ mod tests {
     fn the_secret_is_blotted_out_in_every_spelling() {
         let secret = Secret::new("p~q+/= %25");
         for text in ["p~q+/= %25", "p%7Eq%2B%2F%3D%20%2525", "p~q%2b%2f%3d+%25", "p~q+/=+%2525"] {
-            assert_eq!(redact(&format!("a {text} b"), &secret), "a *** b", "{text}");
+            assert_eq!(redact(&format!("a {text} b"), &[&secret]), "a *** b", "{text}");
         }
         for text in ["", "p~q", "p~q+/= %2", "\u{e9}%zz%"] {
-            assert_eq!(redact(text, &secret), text);
+            assert_eq!(redact(text, &[&secret]), text);
         }
         let long = "%".repeat(60_000);
-        assert_eq!(redact(&long, &Secret::new(long.clone())), "***");
+        assert_eq!(redact(&long, &[&Secret::new(long.clone())]), "***");
     }
 }

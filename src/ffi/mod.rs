@@ -3,6 +3,7 @@
 #![allow(clippy::missing_safety_doc)] // the comments are the header's, for C programmers
 #![allow(non_camel_case_types)]
 
+mod callback;
 mod guard;
 mod ptr;
 mod status;
@@ -48,6 +49,14 @@ static FREED: Lock<VecDeque<&'static pgaad_client>> = Lock::new(VecDeque::new())
 
 fn default_client() -> *mut pgaad_client {
     (&raw const DEFAULT).cast_mut()
+}
+
+/// A handle for a new client.
+fn handle_of(client: Client) -> *mut pgaad_client {
+    let unused = FREED.with(VecDeque::pop_front);
+    let handle = unused.unwrap_or_else(|| Box::leak(Box::new(pgaad_client(Shared::empty()))));
+    handle.0.put(client);
+    std::ptr::from_ref(handle).cast_mut()
 }
 
 /// # Safety
@@ -180,12 +189,99 @@ pub unsafe extern "C" fn pgaad_client_new(
         // SAFETY: the header asks for a place to write to, and for a string.
         let (client, settings) =
             unsafe { (Out::new(client, std::ptr::null_mut(), "client")?, ptr::utf8(settings, "settings")?) };
-        let made = Client::new(settings)?;
-        let handle = FREED
-            .with(VecDeque::pop_front)
-            .unwrap_or_else(|| Box::leak(Box::new(pgaad_client(Shared::empty()))));
-        handle.0.put(made);
-        client.put(std::ptr::from_ref(handle).cast_mut());
+        client.put(handle_of(Client::new(settings)?));
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// The place for the answer of a token callback. It ends when the callback returns.
+pub struct pgaad_answer(callback::Answer);
+
+/// Gets a token for a client, from wherever the program has tokens, and answers with pgaad_answer_token or
+/// pgaad_answer_error, once, before it returns. It must return: no longjmp, no exception.
+///
+/// scope: what the token is for, such as "https://ossrdbms-aad.database.windows.net/.default"; valid during the call.
+/// timeout_ms: how long the callers wait, in milliseconds. It may call functions of pgaad for other clients; for its
+/// own the answer is PGAAD_INVALID_ARGUMENT.
+pub type pgaad_token_fn = Option<
+    unsafe extern "C" fn(
+        userdata: *mut c_void,
+        scope: *const c_char,
+        timeout_ms: c_int,
+        answer: *mut pgaad_answer,
+    ),
+>;
+
+/// Releases the userdata of a callback. NULL: there is nothing to release.
+pub type pgaad_release_fn = Option<unsafe extern "C" fn(userdata: *mut c_void)>;
+
+/// Answers a token callback with a token, which is copied.
+///
+/// expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says. An answer with
+/// NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
+/// fail with PGAAD_PROTOCOL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_answer_token(
+    answer: *mut pgaad_answer,
+    token: *const c_char,
+    expires_on: i64,
+) {
+    // SAFETY: the header asks for the answer of a callback that runs, and for NULL or a string.
+    let (answer, token) = unsafe { (answer.as_ref(), ptr::string(token)) };
+    if let Some(pgaad_answer(answer)) = answer {
+        answer.token(token, expires_on);
+    }
+}
+
+/// Answers a token callback with a failure.
+///
+/// status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK. message: a line
+/// for people, UTF-8, without secrets; NULL: there is none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_answer_error(
+    answer: *mut pgaad_answer,
+    status: pgaad_status,
+    message: *const c_char,
+) {
+    // SAFETY: the header asks for the answer of a callback that runs, and for NULL or a string.
+    let (answer, message) = unsafe { (answer.as_ref(), ptr::string(message)) };
+    if let Some(pgaad_answer(answer)) = answer {
+        answer.error(status, message);
+    }
+}
+
+/// Makes a client whose tokens the program itself supplies; they are kept and renewed like any other. Entra is on for
+/// every connection of such a client.
+///
+/// settings: as for pgaad_client_new; auth may be "callback" or absent. fetch is called on the thread of a call that
+/// needs a token, one call at a time for each client; under callback_thread=any on a thread of ours, which it may never
+/// have seen. userdata: handed to fetch and release as it is. release (may be NULL): called once, on any thread, when
+/// the client has been given back and no fetch runs; not if this function fails. client: out, to be given back with
+/// pgaad_client_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_new_callback(
+    settings: *const c_char,
+    fetch: pgaad_token_fn,
+    userdata: *mut c_void,
+    release: pgaad_release_fn,
+    client: *mut *mut pgaad_client,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, and for a string.
+        let (client, settings) =
+            unsafe { (Out::new(client, std::ptr::null_mut(), "client")?, ptr::utf8(settings, "settings")?) };
+        let fetch = fetch.ok_or_else(|| ptr::is_null("fetch"))?;
+        // SAFETY: the header asks for functions of these types, called here with their own userdata.
+        let program = unsafe { callback::Program::new(fetch, userdata) };
+        let program = Arc::new(program);
+        let asked = program.clone();
+        let made = Client::with_callback(settings, move |scope, time| asked.fetch(scope, time))?;
+        // Only now is there something to release.
+        program.release_with(release);
+        client.put(handle_of(made));
         Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.
@@ -282,6 +378,29 @@ unsafe fn get_token(
     unsafe { call(errmsg, body) }
 }
 
+/// The user that the client's identity is to the database, as its token says: a user's principal name, or the name of a
+/// user-assigned identity. It may take a second token, for Azure Resource Manager, to find out. PGUSER and the like
+/// don't count here.
+///
+/// user: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG: no token of this
+/// identity holds a name (those of applications and of system-assigned identities don't): set user. Else as
+/// pgaad_get_token. Needs no libpq.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_get_user(
+    client: *mut pgaad_client,
+    user: *mut *mut c_char,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, and for a client.
+        let (user, client) = unsafe { (Out::new(user, std::ptr::null_mut(), "user")?, handle(client)?) };
+        user.put(give(client.get()?.user()?.as_bytes())?);
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
 /// pgaad_connstring for a client.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_connstring(
@@ -371,7 +490,7 @@ pub unsafe extern "C" fn pgaad_client_invalidate(
             client.0.clear();
             client.0.get_or_make()?;
         } else {
-            client.get()?.invalidate();
+            client.get()?.invalidate()?;
         }
         Ok(())
     };

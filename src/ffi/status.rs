@@ -51,6 +51,11 @@ pub(super) const fn of(kind: ErrorKind) -> pgaad_status {
     }
 }
 
+/// What a status of a failure stands for.
+pub(super) fn kind(status: pgaad_status) -> Option<ErrorKind> {
+    ErrorKind::ALL.into_iter().find(|kind| of(*kind) == status)
+}
+
 /// The name of a status, such as `"PGAAD_DENIED"`.
 pub(super) const fn name(status: pgaad_status) -> &'static CStr {
     match status {

@@ -3,18 +3,16 @@
 mod resolver;
 mod tls;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
 use ureq::http::{HeaderMap, Uri};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
-use ureq::{Agent, Timeout};
+use ureq::{Agent, RequestBuilder, Timeout};
 
-pub(crate) use tls::Roots;
+pub(crate) use tls::{Pin, Roots, Trust, certificates};
 
 use crate::error::Error;
-use crate::settings::Proxy;
+use crate::secret::Secret;
 
 /// No answer that is read is longer; nor is any token answer.
 const LONGEST_ANSWER: u64 = 1024 * 1024;
@@ -47,60 +45,101 @@ pub(crate) enum Failure {
     Protocol(String),
 }
 
+/// What takes too long where nobody answers at all.
+pub(crate) const CONNECTING: &str = "connecting";
+
+impl Failure {
+    /// Whether there may be nobody at all.
+    pub(crate) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Network(_) | Self::Timeout(CONNECTING))
+    }
+}
+
+/// What a request says beside its URL and headers.
+pub(crate) enum Method<'a> {
+    Get,
+    /// With a body, which may be empty, of this type.
+    Post {
+        content_type: &'static str,
+        body: &'a str,
+    },
+}
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// How a host is reached.
+pub(crate) struct Way<'a> {
+    pub(crate) trust: Trust<'a>,
+    pub(crate) proxy: Option<&'a Secret>,
+    /// How long TCP may take, where that is less than the request may.
+    pub(crate) connect_timeout: Option<Duration>,
+}
+
 /// Sends requests to one host, over one connection as long as that stays open.
 pub(crate) struct Http {
     agent: Agent,
 }
 
 impl Http {
-    /// For one host, through the proxy where there is one for it.
-    pub(crate) fn new(host: &str, roots: &Roots, proxy: Option<&Proxy>) -> Result<Self, Error> {
-        let config: Arc<ClientConfig> = tls::config(roots)?;
+    pub(crate) fn new(way: &Way<'_>) -> Result<Self, Error> {
+        let tls = tls::TlsConnector::new(&way.trust)?;
         // The URL was checked when the settings were read.
-        let proxy = proxy.and_then(|proxy| ureq::Proxy::new(proxy.url_for(host)?.reveal()).ok());
+        let proxy = way.proxy.and_then(|url| ureq::Proxy::new(url.reveal()).ok());
         let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
+            .timeout_connect(way.connect_timeout)
             .user_agent(concat!("pgaad/", env!("CARGO_PKG_VERSION")))
             .input_buffer_size(tls::BUFFER)
             .output_buffer_size(tls::BUFFER)
             .build();
-        let connector =
-            ConnectProxyConnector::default().chain(TcpConnector::default()).chain(tls::TlsConnector(config));
+        let connector = ConnectProxyConnector::default().chain(TcpConnector::default()).chain(tls);
         Ok(Self { agent: Agent::with_parts(settings, connector, resolver::Resolver) })
     }
 
-    /// Posts a form. All of it, from the name's look-up to the last byte, happens before the deadline.
-    pub(crate) fn post(
+    /// All of it, from the name's look-up to the last byte, happens before the deadline.
+    pub(crate) fn send(
         &self,
+        method: &Method<'_>,
         url: &str,
         headers: &[(&str, &str)],
-        form: &str,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left < Duration::from_millis(1) {
             return Err(Failure::Timeout("starting"));
         }
-        let mut request = self.agent.post(url).content_type("application/x-www-form-urlencoded");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        let mut response = match method {
+            Method::Get => {
+                let request = with_headers(self.agent.get(url), headers);
+                request.config().timeout_global(Some(left)).build().call()
+            }
+            Method::Post { content_type, body } => {
+                let request = with_headers(self.agent.post(url).content_type(*content_type), headers);
+                request.config().timeout_global(Some(left)).build().send(*body)
+            }
         }
-        let sent = request.config().timeout_global(Some(left)).build().send(form);
-        let mut response = sent.map_err(failure)?;
+        .map_err(failure)?;
         let body = response.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(failure)?;
         let (parts, _) = response.into_parts();
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 }
 
+fn with_headers<T>(mut request: RequestBuilder<T>, headers: &[(&str, &str)]) -> RequestBuilder<T> {
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request
+}
+
 fn failure(error: ureq::Error) -> Failure {
     match error {
         ureq::Error::Timeout(timeout) => Failure::Timeout(match timeout {
             Timeout::Resolve => "looking up its name",
-            Timeout::Connect => "connecting",
+            Timeout::Connect => CONNECTING,
             Timeout::SendRequest | Timeout::SendBody => "sending the request",
             _ => "waiting for the answer",
         }),
@@ -123,10 +162,13 @@ fn failure(error: ureq::Error) -> Failure {
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {
-    use rustls::CertificateError::UnknownIssuer;
+    use rustls::CertificateError::{ApplicationVerificationFailure, UnknownIssuer};
     match error {
         rustls::Error::InvalidCertificate(UnknownIssuer) => {
             Failure::Untrusted("its certificate ends in no root that is trusted here".into())
+        }
+        rustls::Error::InvalidCertificate(ApplicationVerificationFailure) => {
+            Failure::Untrusted("its certificate is not the one that was announced".into())
         }
         rustls::Error::InvalidCertificate(why) => {
             Failure::Untrusted(format!("its certificate is not valid: {why}"))
@@ -135,7 +177,7 @@ fn tls_failure(error: &rustls::Error) -> Failure {
     }
 }
 
-/// The host of a URL, as [`Http::new`] wants it.
+/// The host of a URL.
 pub(crate) fn host_of(url: &str) -> String {
     url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_string)).unwrap_or_default()
 }

@@ -21,6 +21,7 @@ use ureq::unversioned::transport::{
 
 use crate::bundle;
 use crate::error::{Error, ErrorKind};
+use crate::os;
 
 /// How much of an answer is held at once; its headers must fit.
 pub(super) const BUFFER: usize = 16 * 1024;
@@ -34,41 +35,72 @@ pub(crate) struct Roots {
     pub(crate) system: Option<PathBuf>,
 }
 
-fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
-    CertificateDer::pem_file_iter(path)?.collect()
+/// The SHA-1 of a certificate's DER, by which a platform announces it.
+pub(crate) type Pin = [u8; 20];
+
+/// Whom to talk to.
+pub(crate) enum Trust<'a> {
+    /// No TLS: the address itself is trusted.
+    Plain,
+    /// Who has a certificate for this name, without one for the URL's host, that ends in one of these roots.
+    Roots { roots: &'a Roots, name: Option<&'a str> },
+    /// The same, with these roots and no others.
+    Only { roots: &'a [CertificateDer<'static>], name: Option<&'a str> },
+    /// Who has this very certificate.
+    Pinned(Pin),
 }
 
-pub(super) fn config(roots: &Roots) -> Result<Arc<ClientConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = &roots.extra {
-        let unusable = |why: &dyn fmt::Display| {
-            let text =
-                format!("ca_file (PGAAD_CA_FILE) names {}, which cannot be used: {why}.", path.display());
-            Error::new(ErrorKind::Config, text)
-        };
-        let certificates = read_pem(path).map_err(|error| unusable(&error))?;
-        if certificates.is_empty() {
-            return Err(unusable(&"it holds no PEM certificate"));
-        }
-        for certificate in certificates {
-            store.add(certificate).map_err(|error| unusable(&error))?;
-        }
+/// The certificates in PEM text.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(certificates) if certificates.is_empty() => Err("it holds no PEM certificate".into()),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(error.to_string()),
     }
-    let internal =
-        |error: &dyn fmt::Display| Error::new(ErrorKind::Internal, format!("TLS cannot be set up: {error}"));
-    let built_in = verifier(store, &provider).map_err(|error| internal(&error))?;
-    let system = roots.system.clone();
-    let verifier = Verifier { built_in, system, provider: provider.clone() };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| internal(&error))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    // One connection fetches one token.
-    config.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(config))
+}
+
+fn internal(error: &dyn fmt::Display) -> Error {
+    Error::new(ErrorKind::Internal, format!("TLS cannot be set up: {error}"))
+}
+
+/// What verifies the peer; None: nothing does, for there is no TLS.
+fn verifier_for(
+    trust: &Trust<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ServerCertVerifier>>, Error> {
+    Ok(Some(match trust {
+        Trust::Plain => return Ok(None),
+        Trust::Roots { roots, .. } => {
+            let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            if let Some(path) = &roots.extra {
+                add_file(&mut store, path)?;
+            }
+            let built_in = verifier(store, provider).map_err(|error| internal(&error))?;
+            Arc::new(Verifier { built_in, system: roots.system.clone(), provider: provider.clone() })
+        }
+        Trust::Only { roots, .. } => {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(roots.iter().cloned());
+            verifier(store, provider).map_err(|error| internal(&error))?
+        }
+        Trust::Pinned(pin) => Arc::new(Pinned { pin: *pin, provider: provider.clone() }),
+    }))
+}
+
+/// The distributions' bundles have a quarter of a megabyte.
+const LONGEST_BUNDLE: u64 = 16 * 1024 * 1024;
+
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), Error> {
+    let unusable = |why: &dyn fmt::Display| {
+        let text = format!("ca_file (PGAAD_CA_FILE) names {}, which cannot be used: {why}.", path.display());
+        Error::new(ErrorKind::Config, text)
+    };
+    let pem = os::read_plain(path, LONGEST_BUNDLE).map_err(|error| unusable(&error))?;
+    for certificate in certificates(&pem).map_err(|why| unusable(&why))? {
+        store.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    Ok(())
 }
 
 fn verifier(
@@ -142,8 +174,81 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Trusts one certificate, whoever signed it and whatever its name: the platform announced it.
+#[derive(Debug)]
+struct Pinned {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let shown = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, end_entity);
+        if shown.as_ref() == self.pin {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Wraps a connection in TLS where the URL is https. ureq's own connector can't be given a verifier.
-pub(super) struct TlsConnector(pub(super) Arc<ClientConfig>);
+pub(super) struct TlsConnector {
+    config: Option<Arc<ClientConfig>>,
+    /// The peer's name, where it is not the URL's host.
+    name: Option<String>,
+}
+
+impl TlsConnector {
+    pub(super) fn new(trust: &Trust<'_>) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let name = match trust {
+            Trust::Only { name, .. } | Trust::Roots { name, .. } => name.map(str::to_string),
+            _ => None,
+        };
+        let Some(verifier) = verifier_for(trust, &provider)? else { return Ok(Self { config: None, name }) };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| internal(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        // One connection fetches one token.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { config: Some(Arc::new(config)), name })
+    }
+}
 
 impl fmt::Debug for TlsConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,9 +268,11 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() || transport.is_tls() {
             return Ok(Some(Either::A(transport)));
         }
-        let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = self.name.as_deref().or(details.uri.host()).unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_string()).map_err(|_| ureq::Error::Tls("not a host name"))?;
-        let mut conn = ClientConnection::new(self.0.clone(), name).map_err(io::Error::other)?;
+        let config = self.config.clone().ok_or(ureq::Error::Tls("a place that was not to speak TLS does"))?;
+        let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let transport: Box<dyn Transport> = Box::new(transport);
         let mut sock = TransportAdapter::new(transport, details.current_time.clone());
         sock.set_timeout(left(details));

@@ -95,6 +95,12 @@ pub(crate) fn in_resolver<T>(look_up: impl FnOnce() -> T) -> T {
 /// A mutex that no child finds held. Sections must be short, must not do I/O and must not nest.
 pub(crate) struct Lock<T>(Mutex<T>);
 
+impl<T: Default> Default for Lock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self(Mutex::new(value))

@@ -5,12 +5,14 @@
 
 #[cfg(feature = "capi")]
 mod alloc;
+pub(crate) mod calendar;
+pub(crate) mod child;
 pub(crate) mod fork;
 pub(crate) mod thread;
 
 use std::ffi::{CStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -40,10 +42,33 @@ pub(crate) fn secure_mode() -> bool {
 
 /// Opens a file for reading, without waiting where it is a pipe that nobody writes to. Only plain files are read.
 pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    open_with(path, 0)
+}
+
+/// The same, if the path is no symbolic link.
+pub(crate) fn open_unlinked(path: &Path) -> io::Result<File> {
+    open_with(path, libc::O_NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no plain file")),
+    }
+}
+
+/// What a plain file holds, if that is no more than `most` bytes.
+pub(crate) fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_up_to(open_plain(path)?, most)
+}
+
+/// The rest of an open file, if that is no more than `most` bytes.
+pub(crate) fn read_up_to(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match file.take(most + 1).read_to_end(&mut bytes)? as u64 {
+        length if length <= most => Ok(bytes),
+        _ => Err(io::Error::other(format!("it has more than {most} bytes"))),
     }
 }
 

@@ -65,7 +65,7 @@ impl std::fmt::Display for Authority {
 }
 
 /// Whether the port, if one is written, is one: what is no number would quietly be the default port.
-fn has_a_real_port(uri: &Uri) -> bool {
+pub(super) fn has_a_real_port(uri: &Uri) -> bool {
     let written = uri.authority().is_some_and(|authority| {
         authority
             .as_str()
@@ -115,7 +115,7 @@ impl Proxy {
 }
 
 /// Loopback and link-local addresses are never reached through a proxy.
-fn is_near(host: &str) -> bool {
+pub(crate) fn is_near(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = host.strip_suffix('.').unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")

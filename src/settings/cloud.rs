@@ -52,6 +52,15 @@ impl Cloud {
         }
     }
 
+    /// What a token for Azure Resource Manager is asked for.
+    pub(crate) fn management_scope(self) -> &'static str {
+        match self {
+            Self::Public => "https://management.azure.com/.default",
+            Self::UsGov => "https://management.usgovcloudapi.net/.default",
+            Self::China => "https://management.chinacloudapi.cn/.default",
+        }
+    }
+
     /// Patterns of its own servers.
     pub(crate) fn server_hosts(self) -> &'static [&'static str] {
         match self {

@@ -3,42 +3,86 @@
 use std::path::PathBuf;
 
 use super::keys::{Family, Key};
-use super::{Auth, Sources, Value, config, not_yet};
+use super::{Sources, Value, config};
 use crate::error::Error;
 
-/// A service principal and what proves it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Identity {
-    /// The family that supplies it.
-    pub(crate) family: Family,
-    pub(crate) tenant: String,
-    pub(crate) client_id: String,
-    pub(crate) proof: Proof,
-}
-
-/// What proves an identity to Entra.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Proof {
-    Secret(Value),
-    /// Read at each fetch, since a mounted secret rotates.
-    SecretFile {
-        path: PathBuf,
-        name: String,
-    },
-}
-
-/// What the settings say of an identity.
-pub(super) enum Reading {
-    Nothing,
-    Identity(Identity),
-    /// What an incomplete set of `AZURE_*` variables lacks: nothing to stop for, but worth listing.
-    Incomplete(String),
-}
-
+/// What proves an identity to Entra, in the order in which they count within a family.
 const PROOFS: [&str; 4] =
     ["client_secret", "client_secret_file", "client_certificate_path", "federated_token_file"];
 
-/// One family's part of the identity settings.
+/// An application in a tenant, and what proves it, where that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Principal {
+    pub(crate) tenant: String,
+    pub(crate) client_id: String,
+    /// The setting that holds the proof.
+    pub(crate) proof: Option<(&'static str, Value)>,
+}
+
+impl Principal {
+    /// The file that the proof names, and the setting's name.
+    pub(crate) fn proof_file(&self) -> (PathBuf, &str) {
+        self.proof.as_ref().map_or_else(Default::default, |(_, value)| (value.as_str().into(), &*value.name))
+    }
+}
+
+/// The id by which the endpoint knows a managed identity.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Selector {
+    Client(String),
+    Object(String),
+    /// Its id in Azure Resource Manager.
+    Resource(String),
+}
+
+/// A managed identity: the one that the machine has, or one by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Managed {
+    pub(crate) selector: Option<Selector>,
+    /// For messages: the setting that names it.
+    pub(crate) name: String,
+    /// Whether settings of ours name it, and not merely a variable of the Azure SDKs.
+    pub(crate) is_deliberate: bool,
+}
+
+/// Why the settings make no identity.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Lack {
+    /// These keys are missing beside what is set, if anything is.
+    Keys { set: Option<String>, missing: Vec<&'static str> },
+    /// What is there is wrong.
+    Wrong(Error),
+}
+
+impl From<Error> for Lack {
+    fn from(error: Error) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+impl From<Lack> for Error {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::Wrong(error) => error,
+            Lack::Keys { set, missing } => {
+                let named: Vec<String> = missing.iter().map(|key| Key::named(key).with_variables()).collect();
+                let (verb, them) = if named.len() == 1 { ("is", "it") } else { ("are", "them") };
+                let named = named.join(", ");
+                let set = set
+                    .as_deref()
+                    .map_or("No identity is set".into(), |set| format!("{set} is not enough to sign in"));
+                config(format!("{set}: {named} {verb} missing. Set {them}."))
+            }
+        }
+    }
+}
+
+/// What each family says of identities. Credentials ask it for what they need.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Identities(Vec<Member>);
+
+/// One family's part.
+#[derive(Debug, PartialEq)]
 struct Member {
     family: Family,
     tenant: Option<Value>,
@@ -94,82 +138,113 @@ impl Member {
         }
         Ok(())
     }
-}
 
-/// Reads `auth` and the identity. What is wrong with variables that other programs share is left for the time when
-/// a token is wanted.
-pub(super) fn read(sources: &Sources<'_>) -> Result<(Auth, Reading), Error> {
-    let mut members = Vec::new();
-    for family in Family::ALL {
-        members.push(Member::read(sources, family)?);
-    }
-    let auth = auth(sources, members[0].supplies())?;
-    let Some(position) = members.iter().position(Member::supplies).filter(|_| auth != Auth::Off) else {
-        return match auth {
-            Auth::ClientSecret => {
-                Err(missing("auth=client_secret", &["tenant_id", "client_id", "client_secret"]))
-            }
-            _ => Ok((auth, Reading::Nothing)),
+    /// The managed identity that its identity key names.
+    fn managed(&self) -> Result<Managed, Error> {
+        self.check()?;
+        let (selector, value) = match (&self.client_id, &self.object_id, &self.resource_id) {
+            (Some(id), ..) => (Selector::Client(check_guid(id, "the identity's client id")?), id),
+            (_, Some(id), _) => (Selector::Object(check_guid(id, "the identity's object id")?), id),
+            (.., Some(id)) => (Selector::Resource(check_resource_id(id)?), id),
+            (None, None, None) => return Ok(Managed::default()),
         };
-    };
-    let reading = resolve(&members, position, auth);
-    let reading = match auth {
-        Auth::ClientSecret => reading?,
-        _ => sources.unless_shared(members[position].family, reading, || Reading::Nothing)?,
-    };
-    Ok((auth, reading))
-}
-
-/// The identity that the family at `position` supplies.
-fn resolve(members: &[Member], position: usize, auth: Auth) -> Result<Reading, Error> {
-    let supplier = &members[position];
-    supplier.check()?;
-    if let Some(managed) = supplier.object_id.as_ref().or(supplier.resource_id.as_ref()) {
-        return Err(match auth {
-            Auth::ClientSecret => missing("auth=client_secret", &["client_id", "client_secret"]),
-            _ => not_yet(&format!("Managed identity ({})", managed.name)),
-        });
+        let is_deliberate = self.family < Family::Azure;
+        Ok(Managed { selector: Some(selector), name: value.name.clone(), is_deliberate })
     }
-    let tenant = members.iter().find_map(|member| member.tenant.as_ref());
-    let allowed: &[_] = if auth == Auth::ClientSecret { &PROOFS[..2] } else { &PROOFS };
-    let (client_id, proof) = fill_in(&members[position..], allowed);
-
-    let (Some(tenant), Some(client_id), Some((key, proof))) = (tenant, client_id, proof) else {
-        return incomplete(supplier, auth, tenant, client_id, proof.map(|(_, value)| value));
-    };
-    let proof = match key {
-        "client_secret" => Proof::Secret(proof.clone()),
-        "client_secret_file" => Proof::SecretFile { path: proof.as_str().into(), name: proof.name.clone() },
-        other => return Err(not_yet(&format!("{other} ({})", proof.name))),
-    };
-    let identity = Identity {
-        family: supplier.family,
-        tenant: check_tenant(tenant)?,
-        client_id: check_guid(client_id)?,
-        proof,
-    };
-    Ok(Reading::Identity(identity))
 }
 
-/// What it means that something is missing.
-fn incomplete(
-    supplier: &Member,
-    auth: Auth,
-    tenant: Option<&Value>,
-    client_id: Option<&Value>,
-    proof: Option<&Value>,
-) -> Result<Reading, Error> {
-    let parts = [("tenant_id", tenant), ("client_id", client_id), ("client_secret", proof)];
-    let lacking: Vec<_> = parts.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| *key).collect();
-    let set = supplier.identity_keys().next().or(proof);
-    let error = missing(set.map_or("The identity", |value| &value.name), &lacking);
-    match (supplier.family, client_id) {
-        _ if auth == Auth::ClientSecret => Err(error),
-        (Family::Azure, _) => Ok(Reading::Incomplete(error.message().to_string())),
-        (_, Some(id)) if proof.is_none() && supplier.tenant.is_none() => {
-            Err(not_yet(&format!("Managed identity ({} without a proof)", id.name)))
+/// Which kind of credential an identity asks for by itself.
+pub(crate) enum Kind {
+    /// The one that takes this proof.
+    By(&'static str),
+    ManagedIdentity,
+}
+
+impl Identities {
+    pub(super) fn read(sources: &Sources<'_>) -> Result<Self, Error> {
+        Family::ALL
+            .into_iter()
+            .map(|family| Member::read(sources, family))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Whether the settings string names an identity, or proves one.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.iter().any(|member| member.family == Family::Given && member.supplies())
+    }
+
+    /// The family that supplies the identity, and those that may fill in for it.
+    fn supplier(&self) -> Option<&[Member]> {
+        let position = self.0.iter().position(Member::supplies)?;
+        Some(&self.0[position..])
+    }
+
+    /// Whether settings of ours supply the identity, and not merely variables of the Azure SDKs.
+    pub(crate) fn is_deliberate(&self) -> bool {
+        self.supplier().is_some_and(|members| members[0].family < Family::Azure)
+    }
+
+    /// What the identity that is supplied asks for. Wrong or incomplete is what can be no credential at all.
+    pub(crate) fn kind(&self) -> Result<Kind, Lack> {
+        let Some(members) = self.supplier() else { return Ok(Kind::ManagedIdentity) };
+        let supplier = &members[0];
+        supplier.check()?;
+        if supplier.object_id.is_some() || supplier.resource_id.is_some() {
+            return Ok(Kind::ManagedIdentity);
         }
-        _ => Err(error),
+        match fill_in(members, &PROOFS) {
+            (Some(_), Some((key, _))) if self.tenant().is_some() => Ok(Kind::By(key)),
+            (Some(_), None) if supplier.tenant.is_none() => Ok(Kind::ManagedIdentity),
+            (client_id, proof) => Err(self.lack(client_id, proof.map(|(_, value)| value), &PROOFS)),
+        }
+    }
+
+    /// The application that proves itself by one of these settings; with none of them, by something else.
+    pub(crate) fn principal(&self, proofs: &[&'static str]) -> Result<Principal, Lack> {
+        let members = self.supplier().ok_or_else(|| self.lack(None, None, proofs))?;
+        members[0].check()?;
+        let (client_id, proof) = match proofs {
+            [] => (members.iter().find_map(|member| member.client_id.as_ref()), None),
+            _ => fill_in(members, proofs),
+        };
+        let proven = proof.is_some() || proofs.is_empty();
+        match (self.tenant(), client_id) {
+            (Some(tenant), Some(client_id)) if proven => Ok(Principal {
+                tenant: check_tenant(tenant)?,
+                client_id: check_guid(client_id, "the application's client id")?,
+                proof: proof.map(|(key, value)| (key, value.clone())),
+            }),
+            _ => Err(self.lack(client_id, proof.map(|(_, value)| value), proofs)),
+        }
+    }
+
+    /// The keys that are missing for an application.
+    fn lack(&self, client_id: Option<&Value>, proof: Option<&Value>, proofs: &[&'static str]) -> Lack {
+        let supplied = self.supplier().and_then(|members| members[0].identity_keys().next());
+        let set = supplied.or(proof).or(client_id).map(|value| value.name.clone());
+        let parts = [Some(("tenant_id", self.tenant())), Some(("client_id", client_id))];
+        let proof = proofs.first().map(|key| (*key, proof));
+        let missing = parts.into_iter().chain([proof]).flatten().filter(|(_, value)| value.is_none());
+        Lack::Keys { set, missing: missing.map(|(key, _)| key).collect() }
+    }
+
+    fn tenant(&self) -> Option<&Value> {
+        self.0.iter().find_map(|member| member.tenant.as_ref())
+    }
+
+    /// The directory, for credentials that need none.
+    pub(crate) fn checked_tenant(&self) -> Result<Option<String>, Error> {
+        self.tenant().map(check_tenant).transpose()
+    }
+
+    /// The managed identity to ask for. A client id that has a proof beside it is an application's.
+    pub(crate) fn managed(&self) -> Result<Managed, Error> {
+        let is_applications = |member: &Member| {
+            matches!(member.family, Family::DbSp | Family::Azure) && member.proof(&PROOFS).is_some()
+        };
+        let named = |member: &&Member| member.identity_keys().next().is_some() && !is_applications(member);
+        self.0.iter().find(named).map_or(Ok(Managed::default()), Member::managed)
     }
 }
 
@@ -180,6 +255,9 @@ fn fill_in<'a>(
 ) -> (Option<&'a Value>, Option<(&'static str, &'a Value)>) {
     let (supplier, later) = (&members[0], &members[1..]);
     let own = supplier.proof(allowed);
+    if supplier.object_id.is_some() || supplier.resource_id.is_some() {
+        return (None, own);
+    }
     let Some(client_id) = &supplier.client_id else {
         return (later.iter().find_map(|member| member.client_id.as_ref()), own);
     };
@@ -196,58 +274,41 @@ fn fill_in<'a>(
     (Some(client_id), own.or_else(filled))
 }
 
-fn auth(sources: &Sources<'_>, given_identity: bool) -> Result<Auth, Error> {
-    let key = Key::named("auth");
-    let value = match sources.get_from(Family::Given, key)? {
-        Some(value) => Some(value),
-        None if given_identity => None,
-        None => sources.get_from(Family::Pgaad, key)?,
-    };
-    let Some(value) = value else { return Ok(Auth::Auto) };
-    match value.as_str() {
-        "auto" => Ok(Auth::Auto),
-        "off" => Ok(Auth::Off),
-        "default" => Ok(Auth::Chain),
-        "client_secret" => Ok(Auth::ClientSecret),
-        "client_certificate"
-        | "workload_identity"
-        | "managed_identity"
-        | "azure_cli"
-        | "azure_developer_cli"
-        | "azure_pipelines"
-        | "github_actions"
-        | "callback" => Err(not_yet(&format!("auth={}", value.as_str()))),
-        _ => Err(value.bad(
-            "takes one of auto, off, default, client_secret, client_certificate, workload_identity, \
-             managed_identity, azure_cli, azure_developer_cli, azure_pipelines, github_actions.",
-        )),
-    }
-}
-
-fn missing(who: &str, keys: &[&str]) -> Error {
-    let named: Vec<String> = keys.iter().map(|key| Key::named(key).with_variables()).collect();
-    let (verb, them) = if named.len() == 1 { ("is", "it") } else { ("are", "them") };
-    config(format!("{who} is not enough to sign in: {} {verb} missing. Set {them}.", named.join(", ")))
-}
-
-/// A GUID or a verified domain name. It becomes a part of a URL's path.
+/// A GUID or a verified domain name. It becomes a part of a URL's path, or an argument.
 fn check_tenant(value: &Value) -> Result<String, Error> {
     let tenant = value.as_str();
     let plain = tenant.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
-    if plain && !tenant.starts_with('.') {
+    if plain && !tenant.starts_with(['.', '-']) {
         Ok(tenant.to_string())
     } else {
         Err(value.bad("must be the tenant's id (a GUID) or one of its domain names."))
     }
 }
 
-fn check_guid(value: &Value) -> Result<String, Error> {
-    let groups: Vec<&str> = value.as_str().split('-').collect();
-    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-    let hex = groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if hex && lengths == [8, 4, 4, 4, 12] {
+fn check_guid(value: &Value, what: &str) -> Result<String, Error> {
+    if is_guid(value.as_str()) {
         Ok(value.as_str().to_string())
     } else {
-        Err(value.bad("must be a GUID, such as 00000000-0000-0000-0000-000000000000: the application's client id, not its name."))
+        Err(value.bad(&format!(
+            "must be a GUID, such as 00000000-0000-0000-0000-000000000000: {what}, not its name."
+        )))
+    }
+}
+
+fn is_guid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+fn check_resource_id(value: &Value) -> Result<String, Error> {
+    let id = value.as_str();
+    let plain = id.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if plain && id.to_ascii_lowercase().starts_with("/subscriptions/") {
+        Ok(id.to_string())
+    } else {
+        Err(value.bad(
+            "must be the identity's id in Azure Resource Manager: \
+             /subscriptions/.../providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME.",
+        ))
     }
 }

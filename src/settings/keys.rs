@@ -44,7 +44,7 @@ const KEYS: &[Key] = &[
     key("client_certificate_password", &[(Azure, "AZURE_CLIENT_CERTIFICATE_PASSWORD")]),
     key("send_certificate_chain", &[(Azure, "AZURE_CLIENT_SEND_CERTIFICATE_CHAIN")]),
     key("federated_token_file", &[(Azure, "AZURE_FEDERATED_TOKEN_FILE")]),
-    key("service_connection_id", &[]),
+    key("service_connection_id", &[(Azure, "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID")]),
     key("authority_host", &[(Azure, "AZURE_AUTHORITY_HOST")]),
     key("cloud", &[]),
     key("imds_host", &[(Azure, "AZURE_POD_IDENTITY_AUTHORITY_HOST")]),

@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
+use ureq::http::Uri;
 
-pub(crate) use authority::{Authority, Proxy};
+pub(crate) use authority::{Authority, Proxy, is_near};
 pub(crate) use cloud::{COSMOS_HOSTS, COSMOS_SCOPE, Cloud};
-pub(crate) use identity::{Identity, Proof};
+pub(crate) use identity::{Identities, Kind, Lack, Managed, Principal, Selector};
 pub(crate) use keys::{Family, Key};
 pub(crate) use patterns::{Patterns, fits};
 
@@ -25,14 +26,17 @@ use crate::log::Level;
 use crate::secret::Secret;
 
 /// Which credential the settings ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Auth {
     /// Decided for each connection.
     Auto,
     Off,
     /// The chain of what the environment offers.
     Chain,
-    ClientSecret,
+    /// One credential, by name.
+    Named(Value),
+    /// The program's own function.
+    Callback,
 }
 
 /// Everything that can be set, as one client uses it.
@@ -40,9 +44,15 @@ pub(crate) enum Auth {
 pub(crate) struct Settings {
     pub(crate) auth: Auth,
     /// Who to be, where the settings or the environment say.
-    pub(crate) identity: Option<Identity>,
-    /// What an incomplete set of `AZURE_*` variables lacks to be an identity.
-    pub(crate) incomplete: Option<String>,
+    pub(crate) identities: Identities,
+    pub(crate) certificate_password: Option<Value>,
+    pub(crate) send_certificate_chain: bool,
+    /// The service connection of Azure Pipelines.
+    pub(crate) service_connection: Option<Value>,
+    /// Stands for `http://169.254.169.254`, without a slash at the end.
+    pub(crate) imds_host: Option<String>,
+    /// Whether a callback may run on a thread of ours.
+    pub(crate) callback_on_any_thread: bool,
     /// What is wrong with a variable that other programs share (`AZURE_*`, `HTTPS_PROXY`): it must not stop
     /// connections that need no token, so it counts when one is wanted.
     pub(crate) trouble: Option<Error>,
@@ -164,6 +174,17 @@ impl Sources<'_> {
         })
     }
 
+    /// On or off, in the spellings of the Azure SDKs too.
+    fn shared_switch(&self, name: &str) -> Result<bool, Error> {
+        let Some(value) = self.get(name)? else { return Ok(false) };
+        let meaning = match value.as_str().trim().to_ascii_lowercase().as_str() {
+            "1" | "true" | "on" | "yes" => Ok(true),
+            "0" | "false" | "off" | "no" => Ok(false),
+            _ => Err(value.bad("takes true or false.")),
+        };
+        self.unless_shared(value.family, meaning, || false)
+    }
+
     fn number(&self, name: &str, default: u32, allowed: std::ops::RangeInclusive<u32>) -> Result<u32, Error> {
         let Some(value) = self.get(name)? else { return Ok(default) };
         value.as_str().parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
@@ -188,6 +209,19 @@ impl Sources<'_> {
 impl Settings {
     /// Reads the settings string, which has the grammar of a conninfo string, and what it leaves out from `env`.
     pub(crate) fn read(settings: &str, env: Environment<'_>) -> Result<Self, Error> {
+        Self::read_for(settings, env, auth)
+    }
+
+    /// The same for a client whose tokens the program itself supplies.
+    pub(crate) fn read_for_callback(settings: &str, env: Environment<'_>) -> Result<Self, Error> {
+        Self::read_for(settings, env, auth_of_callback)
+    }
+
+    fn read_for(
+        settings: &str,
+        env: Environment<'_>,
+        auth: impl Fn(&Sources<'_>, &Identities) -> Result<Auth, Error>,
+    ) -> Result<Self, Error> {
         let given = conninfo::parse_settings(settings.as_bytes())?;
         for (keyword, _) in given.iter() {
             keys::check(&String::from_utf8_lossy(keyword))?;
@@ -202,23 +236,22 @@ impl Settings {
         let timeout = sources.number("timeout_ms", 30_000, 1..=i32::MAX as u32)?;
         let (cloud, authority, cloud_is_fixed) = cloud_and_authority(&sources)?;
         check_cache(&sources)?;
-        check_imds_host(&sources)?;
         check_settings_to_come(&sources)?;
         let server_hosts = sources.patterns("server_hosts")?;
         let allow_plaintext = sources.patterns("allow_plaintext")?;
         let proxy = proxy(&sources)?;
-        let (auth, reading) = identity::read(&sources)?;
-        let (identity, incomplete) = match reading {
-            identity::Reading::Nothing => (None, None),
-            identity::Reading::Identity(identity) => (Some(identity), None),
-            identity::Reading::Incomplete(lacks) => (None, Some(lacks)),
-        };
+        let identities = Identities::read(&sources)?;
+        let auth = auth(&sources, &identities)?;
         let chain_filter = env.text("AZURE_TOKEN_CREDENTIALS");
         let chain_filter = sources.unless_shared(Family::Azure, chain_filter, || None)?;
         Ok(Self {
             auth,
-            identity,
-            incomplete,
+            identities,
+            certificate_password: sources.get("client_certificate_password")?,
+            send_certificate_chain: sources.shared_switch("send_certificate_chain")?,
+            service_connection: sources.get("service_connection_id")?,
+            imds_host: imds_host(&sources)?,
+            callback_on_any_thread: sources.one_of("callback_thread", &[("caller", false), ("any", true)])?,
             trouble: sources.trouble.take(),
             chain_filter,
             authority,
@@ -237,9 +270,35 @@ impl Settings {
         })
     }
 
-    /// Whether the settings, and not merely variables of the Azure SDKs, say who to be.
-    pub(crate) fn is_deliberate(&self) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.family < Family::Azure)
+    /// The environment as this client may see it.
+    pub(crate) fn environment(&self) -> Environment<'static> {
+        let process = Environment::process();
+        if self.trust_environment { process.trusted() } else { process }
+    }
+}
+
+fn auth(sources: &Sources<'_>, identities: &Identities) -> Result<Auth, Error> {
+    let key = Key::named("auth");
+    let value = match sources.get_from(Family::Given, key)? {
+        // A variable does not decide about an identity that the settings string names.
+        None if !identities.is_given() => sources.get_from(Family::Pgaad, key)?,
+        given => given,
+    };
+    let Some(value) = value else { return Ok(Auth::Auto) };
+    Ok(match value.as_str() {
+        "auto" => Auth::Auto,
+        "off" => Auth::Off,
+        "default" => Auth::Chain,
+        _ => Auth::Named(value),
+    })
+}
+
+fn auth_of_callback(sources: &Sources<'_>, _: &Identities) -> Result<Auth, Error> {
+    match sources.get_from(Family::Given, Key::named("auth"))? {
+        Some(value) if value.as_str() != "callback" => {
+            Err(value.bad("must be callback, or left out, for a client whose tokens come from a callback."))
+        }
+        _ => Ok(Auth::Callback),
     }
 }
 
@@ -320,36 +379,26 @@ fn check_cache(sources: &Sources<'_>) -> Result<(), Error> {
 
 /// Settings of features that a later version brings: without those they would be obeyed by nobody.
 fn check_settings_to_come(sources: &Sources<'_>) -> Result<(), Error> {
-    let any_thread = sources.one_of("callback_thread", &[("caller", false), ("any", true)])?;
-    if any_thread {
-        return Err(not_yet("callback_thread=any"));
-    }
-    for name in [
-        "client_certificate_password",
-        "send_certificate_chain",
-        "service_connection_id",
-        "cache_key",
-        "cache_key_file",
-        "cache_id",
-        "cache_ca_file",
-    ] {
-        if let Some(value) = sources.get(name)?.filter(|value| value.family < Family::Azure) {
+    for name in ["cache_key", "cache_key_file", "cache_id", "cache_ca_file"] {
+        if let Some(value) = sources.get(name)? {
             return Err(not_yet(&format!("{name} ({})", value.name)));
         }
     }
     Ok(())
 }
 
-fn check_imds_host(sources: &Sources<'_>) -> Result<(), Error> {
-    let Some(value) = sources.get("imds_host")? else { return Ok(()) };
-    sources.unless_shared(value.family, imds_host(&value), || ())
+fn imds_host(sources: &Sources<'_>) -> Result<Option<String>, Error> {
+    let Some(value) = sources.get("imds_host")? else { return Ok(None) };
+    sources.unless_shared(value.family, parse_imds_host(&value).map(Some), || None)
 }
 
-fn imds_host(value: &Value) -> Result<(), Error> {
-    let host = value.as_str().strip_prefix("http://").or(value.as_str().strip_prefix("https://"));
-    match host.map(|host| host.trim_end_matches('/')) {
-        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@']) => Ok(()),
-        _ => Err(value.bad("takes a scheme and a host, such as http://169.254.169.254.")),
+fn parse_imds_host(value: &Value) -> Result<String, Error> {
+    let url = value.as_str().trim().trim_end_matches('/');
+    let host = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+    let plain = |host: &&str| !host.is_empty() && !host.contains(['/', '?', '#', '@', '\\']);
+    match host.filter(plain).and_then(|_| url.parse::<Uri>().ok()).filter(authority::has_a_real_port) {
+        Some(_) => Ok(url.into()),
+        None => Err(value.bad("takes a scheme and a host, such as http://169.254.169.254.")),
     }
 }
 

@@ -23,12 +23,27 @@ fn refused(settings: &str, variables: &[(&str, &str)]) -> String {
 
 /// Tenant, client id and secret.
 fn identity(settings: &str, variables: &[(&str, &str)]) -> (String, String, String) {
-    let identity = read(settings, variables).unwrap().identity.expect("an identity");
-    let proof = match &identity.proof {
-        Proof::Secret(value) => value.as_str().to_string(),
-        Proof::SecretFile { path, .. } => format!("file {}", path.display()),
-    };
-    (identity.tenant, identity.client_id, proof)
+    let settings = read(settings, variables).unwrap();
+    assert!(matches!(settings.identities.kind(), Ok(Kind::By(_))));
+    let principal = settings.identities.principal(&["client_secret", "client_secret_file"]).unwrap();
+    let (key, value) = principal.proof.expect("a proof");
+    let file = if key == "client_secret_file" { "file " } else { "" };
+    (principal.tenant, principal.client_id, format!("{file}{}", value.as_str()))
+}
+
+/// Why an identity cannot be made.
+fn lacks(settings: &str, variables: &[(&str, &str)]) -> String {
+    let lack = read(settings, variables).unwrap().identities.kind().err().expect("something is missing");
+    let error = Error::from(lack);
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    error.message().to_string()
+}
+
+/// Whether it is a managed identity, and which.
+fn managed(settings: &str, variables: &[(&str, &str)]) -> Option<Selector> {
+    let settings = read(settings, variables).unwrap();
+    assert!(matches!(settings.identities.kind(), Ok(Kind::ManagedIdentity)));
+    settings.identities.managed().unwrap().selector
 }
 
 fn three(tenant: &str, client_id: &str, secret: &str) -> (String, String, String) {
@@ -47,9 +62,8 @@ fn the_first_family_with_a_key_or_a_proof_supplies_the_identity() {
     assert_eq!(identity("", &both), three("sp", A, "sp-s"));
     let given = format!("tenant_id=t client_id={B} client_secret=s");
     assert_eq!(identity(&given, &both), three("t", B, "s"));
-    assert!(read("", &AZURE).unwrap().identity.unwrap().family == Family::Azure);
-    assert!(!read("", &AZURE).unwrap().is_deliberate());
-    assert!(read("", &DB_SP).unwrap().is_deliberate());
+    assert!(!read("", &AZURE).unwrap().identities.is_deliberate());
+    assert!(read("", &DB_SP).unwrap().identities.is_deliberate());
 }
 
 #[test]
@@ -66,7 +80,7 @@ fn later_families_fill_in_what_the_rules_allow() {
     assert_eq!(identity("", &nameless), three("az", A, "s"));
     // Not another application's secret.
     let other = [&AZURE[..], &[("PGAAD_CLIENT_ID", A), ("PGAAD_TENANT_ID", "t")]].concat();
-    assert!(refused("", &other).contains("client_secret (PGAAD_CLIENT_SECRET"), "{}", refused("", &other));
+    assert!(lacks("", &other).contains("client_secret (PGAAD_CLIENT_SECRET"), "{}", lacks("", &other));
     // An earlier family's tenant overrides.
     assert_eq!(identity("tenant_id=mine", &AZURE), three("mine", B, "az-s"));
 }
@@ -80,40 +94,54 @@ fn an_empty_variable_is_an_unset_one() {
 
 #[test]
 fn each_missing_key_is_named_with_its_variables() {
-    let message = refused("auth=client_secret", &[]);
+    let nothing = read("", &[]).unwrap().identities.principal(&["client_secret"]).unwrap_err();
+    let message = Error::from(nothing).message().to_string();
     for name in
         ["PGAAD_TENANT_ID, DB_SP_TENANT_ID or AZURE_TENANT_ID", "PGAAD_CLIENT_ID", "PGAAD_CLIENT_SECRET"]
     {
         assert!(message.contains(name), "{message}");
     }
-    let message = refused("", &[("DB_SP_CLIENT_ID", A), ("DB_SP_TENANT_ID", "t")]);
+    let message = lacks("", &[("DB_SP_CLIENT_ID", A), ("DB_SP_TENANT_ID", "t")]);
     assert!(
         message.contains("client_secret (PGAAD_CLIENT_SECRET") && !message.contains("tenant_id"),
         "{message}"
     );
-    let message = refused("client_secret=hunter2", &[]);
+    let message = lacks("client_secret=hunter2", &[]);
     assert!(message.contains("tenant_id") && message.contains("client_id"), "{message}");
     assert!(!message.contains("hunter2"));
 }
 
 #[test]
-fn an_incomplete_set_of_azure_variables_is_nothing_here() {
-    let settings = read("", &AZURE[..2]).unwrap();
-    assert!(settings.identity.is_none());
-    assert!(settings.incomplete.unwrap().contains("client_secret"));
-    assert!(refused("auth=client_secret", &AZURE[..2]).contains("client_secret"));
+fn an_incomplete_set_lacks_its_proof() {
+    assert!(lacks("", &AZURE[..2]).contains("client_secret"));
+}
+
+#[test]
+fn an_identity_without_a_proof_is_a_managed_one() {
+    let file = [("AZURE_FEDERATED_TOKEN_FILE", "/t"), ("AZURE_TENANT_ID", "az")];
+    assert_eq!(managed("", &[]), None);
+    assert_eq!(managed("", &[("PGAAD_CLIENT_ID", A)]), Some(Selector::Client(A.into())));
+    assert_eq!(managed(&format!("object_id={A}"), &AZURE), Some(Selector::Object(A.into())));
+    let id = "/subscriptions/s/x";
+    assert_eq!(managed(&format!("resource_id={id}"), &file), Some(Selector::Resource(id.into())));
+    // The workload's token is for whichever client id is named.
+    let named = read("", &[&file[..], &[("PGAAD_CLIENT_ID", A)]].concat()).unwrap();
+    assert!(matches!(named.identities.kind(), Ok(Kind::By("federated_token_file"))));
+}
+
+#[test]
+fn a_client_id_with_a_proof_beside_it_names_no_managed_identity() {
+    let of = |variables: &[(&str, &str)]| read("", variables).unwrap().identities.managed().unwrap();
+    assert_eq!(of(&AZURE).selector, None);
+    assert_eq!(of(&DB_SP).selector, None);
+    let mixed = of(&[&DB_SP[..], &AZURE[1..2]].concat());
+    assert_eq!((mixed.selector, mixed.is_deliberate), (Some(Selector::Client(B.into())), false));
+    assert_eq!(of(&[("PGAAD_CLIENT_ID", A), ("PGAAD_CLIENT_SECRET", "s")]).name, "PGAAD_CLIENT_ID");
 }
 
 #[test]
 fn contradictions_name_both_settings() {
     for (settings, variables, names) in [
-        (
-            "client_secret=s client_secret_file=/f client_id=x",
-            vec![],
-            ["client_secret", "client_secret_file"],
-        ),
-        ("", vec![("PGAAD_CLIENT_ID", A), ("PGAAD_OBJECT_ID", B)], ["PGAAD_CLIENT_ID", "PGAAD_OBJECT_ID"]),
-        ("object_id=o client_secret=s", vec![], ["object_id", "client_secret"]),
         ("cloud=usgov authority_host=login.microsoftonline.com", vec![], ["cloud", "authority_host"]),
         ("cache_key_file=f cache_key=k", vec![], ["cache_key", "cache_key_file"]),
     ] {
@@ -123,15 +151,24 @@ fn contradictions_name_both_settings() {
 }
 
 #[test]
+fn identities_that_contradict_each_other_name_both_settings() {
+    for (settings, variables, names) in [
+        (
+            "client_secret=s client_secret_file=/f client_id=x",
+            vec![],
+            ["client_secret", "client_secret_file"],
+        ),
+        ("", vec![("PGAAD_CLIENT_ID", A), ("PGAAD_OBJECT_ID", B)], ["PGAAD_CLIENT_ID", "PGAAD_OBJECT_ID"]),
+        ("object_id=o client_secret=s", vec![], ["object_id", "client_secret"]),
+    ] {
+        let message = lacks(settings, &variables);
+        assert!(names.iter().all(|name| message.contains(name)), "{message}");
+    }
+}
+
+#[test]
 fn malformed_values_are_refused_by_name() {
     for (settings, name) in [
-        ("client_id=not-a-guid tenant_id=t client_secret=s", "client_id"),
-        (&format!("client_id={A}0 tenant_id=t client_secret=s"), "client_id"),
-        (&format!("client_id={A} tenant_id=a/b client_secret=s"), "tenant_id"),
-        (&format!("client_id={A} tenant_id=a?b client_secret=s"), "tenant_id"),
-        (&format!("client_id={A} tenant_id=a#b client_secret=s"), "tenant_id"),
-        (&format!("client_id={A} tenant_id=a%2fb client_secret=s"), "tenant_id"),
-        (&format!("client_id={A} tenant_id=.. client_secret=s"), "tenant_id"),
         ("authority_host=http://login.microsoftonline.com", "authority_host"),
         ("authority_host=http://localhost:8080", "authority_host"),
         ("cloud=germany", "cloud"),
@@ -150,7 +187,6 @@ fn malformed_values_are_refused_by_name() {
         ("log=verbose", "log"),
         ("callback_thread=none", "callback_thread"),
         ("trust_environment=yes", "trust_environment"),
-        ("auth=magic", "auth"),
     ] {
         assert!(refused(settings, &[]).contains(name), "{settings}: {}", refused(settings, &[]));
     }
@@ -159,31 +195,40 @@ fn malformed_values_are_refused_by_name() {
 }
 
 #[test]
+fn malformed_ids_are_refused_by_name() {
+    for (settings, name) in [
+        ("client_id=not-a-guid tenant_id=t client_secret=s", "client_id"),
+        (&format!("client_id={A}0 tenant_id=t client_secret=s"), "client_id"),
+        (&format!("client_id={A} tenant_id=a/b client_secret=s"), "tenant_id"),
+        (&format!("client_id={A} tenant_id=a?b client_secret=s"), "tenant_id"),
+        (&format!("client_id={A} tenant_id=a#b client_secret=s"), "tenant_id"),
+        (&format!("client_id={A} tenant_id=a%2fb client_secret=s"), "tenant_id"),
+        (&format!("client_id={A} tenant_id=.. client_secret=s"), "tenant_id"),
+        (&format!("client_id={A} tenant_id=--help client_secret=s"), "tenant_id"),
+    ] {
+        let identities = read(settings, &[]).unwrap().identities;
+        let error = Error::from(identities.principal(&["client_secret"]).unwrap_err());
+        assert!(error.kind() == ErrorKind::Config && error.message().contains(name), "{settings}: {error}");
+    }
+    for (settings, name) in
+        [("client_id=vm", "client_id"), ("object_id=vm", "object_id"), ("resource_id=vm", "resource_id")]
+    {
+        let error = read(settings, &[]).unwrap().identities.managed().unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.message().contains(name), "{settings}: {error}");
+    }
+}
+
+#[test]
 fn what_a_later_version_brings_says_so() {
     for (settings, variables) in [
-        ("auth=managed_identity", vec![]),
-        ("auth=client_certificate", vec![]),
-        ("auth=workload_identity", vec![]),
-        ("auth=azure_cli", vec![]),
-        ("auth=azure_developer_cli", vec![]),
-        ("auth=azure_pipelines", vec![]),
-        ("auth=github_actions", vec![]),
-        ("auth=callback", vec![]),
         ("cache=file", vec![]),
         ("cache=file:/var/cache/x", vec![]),
         ("cache=redis://localhost", vec![]),
         ("cache=rediss://localhost", vec![]),
-        ("callback_thread=any", vec![]),
-        ("client_certificate_password=p", vec![]),
-        ("send_certificate_chain=true", vec![]),
-        ("service_connection_id=s", vec![]),
         ("cache_key=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", vec![]),
         ("cache_key_file=/k", vec![]),
         ("cache_ca_file=/c", vec![]),
         ("", vec![("PGAAD_CACHE_ID", "i")]),
-        ("object_id=o", vec![]),
-        ("resource_id=/subscriptions/x", vec![]),
-        ("", vec![("PGAAD_CLIENT_ID", A)]),
     ] {
         assert!(refused(settings, &variables).contains("later version"), "{}", refused(settings, &variables));
     }
@@ -191,19 +236,41 @@ fn what_a_later_version_brings_says_so() {
 
 #[test]
 fn what_is_wrong_with_shared_variables_waits_until_a_token_is_wanted() {
-    for (key, value, part) in [
-        ("AZURE_CLIENT_CERTIFICATE_PATH", "/c.pem", "later version"),
-        ("AZURE_FEDERATED_TOKEN_FILE", "/t", "later version"),
-        ("AZURE_CLIENT_SECRET", "s", "AZURE_TENANT_ID"),
-        ("AZURE_AUTHORITY_HOST", "http://x", "AZURE_AUTHORITY_HOST"),
-        ("HTTPS_PROXY", "socks5://p:1", "HTTPS_PROXY"),
-        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "x", "AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+    for (key, value) in [
+        ("AZURE_AUTHORITY_HOST", "http://x"),
+        ("HTTPS_PROXY", "socks5://p:1"),
+        ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "x"),
+        ("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "perhaps"),
     ] {
-        let tenant = if part == "AZURE_TENANT_ID" { "a/b" } else { "t" };
-        let variables = [("AZURE_TENANT_ID", tenant), ("AZURE_CLIENT_ID", A), (key, value)];
-        let settings = read("", &variables).unwrap();
+        let settings = read("", &[(key, value)]).unwrap();
         let trouble = settings.trouble.as_ref().expect(key);
-        assert!(trouble.message().contains(part), "{trouble}");
+        assert!(trouble.message().contains(key), "{trouble}");
+    }
+}
+
+#[test]
+fn switches_are_read_as_other_sdks_spell_them() {
+    for (value, on) in
+        [("true", true), ("1", true), ("True", true), ("false", false), ("0", false), ("off", false)]
+    {
+        let settings = read("", &[("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", value)]).unwrap();
+        assert_eq!((settings.send_certificate_chain, settings.trouble), (on, None), "{value}");
+    }
+    assert!(refused("send_certificate_chain=perhaps", &[]).contains("send_certificate_chain"));
+}
+
+#[test]
+fn the_metadata_services_host_has_a_scheme_and_no_slash_at_the_end() {
+    for (value, host) in [
+        ("http://127.0.0.1:8080/", Some("http://127.0.0.1:8080")),
+        ("http://[::1]:80", Some("http://[::1]:80")),
+        ("127.0.0.1", None),
+        ("http://a/b", None),
+        ("http://a:99999", None),
+        ("http://u@a", None),
+    ] {
+        let settings = read(&format!("imds_host={value}"), &[]);
+        assert_eq!(settings.ok().and_then(|settings| settings.imds_host).as_deref(), host, "{value}");
     }
 }
 
@@ -225,6 +292,15 @@ fn the_authority_and_the_cloud_go_together() {
 #[test]
 fn a_named_auth_yields_to_an_identity_in_the_settings_string() {
     let off = [("PGAAD_AUTH", "off")];
+    assert_eq!(
+        Settings::read_for_callback(
+            "",
+            Environment::of(&|name| (name == "PGAAD_AUTH").then(|| "off".into()))
+        )
+        .unwrap()
+        .auth,
+        Auth::Callback
+    );
     assert_eq!(read("", &off).unwrap().auth, Auth::Off);
     let given = format!("tenant_id=t client_id={A} client_secret=s");
     assert_eq!(read(&given, &off).unwrap().auth, Auth::Auto);
@@ -264,8 +340,11 @@ fn a_suspect_environment_is_not_read_unless_the_settings_vouch_for_it() {
     let lookup =
         |name: &str| AZURE.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
     let env = Environment::of(&lookup).secure();
-    assert!(Settings::read("", env).unwrap().identity.is_none());
-    assert!(Settings::read("trust_environment=on", env).unwrap().identity.is_some());
+    let reads = |settings: &str| {
+        let identities = Settings::read(settings, env).unwrap().identities;
+        identities.principal(&["client_secret"]).is_ok()
+    };
+    assert!(!reads("") && reads("trust_environment=on"));
     assert!(!read("", &[("PGAAD_TRUST_ENVIRONMENT", "on")]).unwrap().trust_environment);
 }
 

@@ -146,24 +146,21 @@ fn imports(library: &Path) -> BTreeSet<String> {
 fn nothing_in_the_library_can_end_its_host() {
     for folder in harness::libraries() {
         let imports = imports(&folder.join("libpgaad.so"));
-        // Rust's own runtime imports abort, for memory exhaustion and panics in panics; the next test sees to ours.
+        // Rust's own runtime imports abort, for memory exhaustion and panics in panics, and what it starts commands with
+        // (az): _exit is for the child that could not become one. Another test sees to what we call ourselves.
         assert!(imports.contains("abort") && imports.contains("malloc"), "nm works: {imports:?}");
         for name in [
             "exit",
-            "_exit",
             "_Exit",
             "quick_exit",
             "at_quick_exit",
-            "kill",
             "raise",
             "tgkill",
             "pthread_kill",
         ] {
             assert!(!imports.contains(name), "{name} in {}", folder.display());
         }
-        for name in
-            ["sigaction", "signal", "sigvec", "fork", "vfork", "posix_spawn", "execve", "system", "popen"]
-        {
+        for name in ["sigaction", "sigvec", "vfork", "execve", "system", "popen"] {
             assert!(!imports.contains(name), "{name} in {}", folder.display());
         }
         // libpq is looked for, never linked.
@@ -309,7 +306,9 @@ fn no_line_of_ours_ends_the_process() {
     for (name, code) in source() {
         for word in words(&code) {
             let ends = ["abort", "exit", "_exit", "_Exit", "quick_exit", "raise", "kill", "panic_nounwind"];
-            assert!(!ends.contains(&word), "{word} in src/{name}");
+            // A command that does not end is ended.
+            let is_commands = name == "os/child.rs" && word == "kill";
+            assert!(is_commands || !ends.contains(&word), "{word} in src/{name}");
         }
     }
     assert!(!include_str!("../../Cargo.toml").contains("panic ="), "panics must unwind, so as to be caught");

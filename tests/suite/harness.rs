@@ -246,6 +246,9 @@ impl ClosedPort {
     }
 }
 
+/// Where no metadata service is.
+pub const NO_IMDS: &str = "http://127.0.0.1:1";
+
 /// The driver, in an environment of its own.
 #[derive(Clone, Default)]
 pub struct Driver {
@@ -256,8 +259,12 @@ pub struct Driver {
 
 impl Driver {
     pub fn new() -> Self {
-        // HOME is a folder without files of libpq's.
-        Self::default().env("HOME", "/nonexistent").env("PATH", "/usr/bin:/bin").env("LC_ALL", "C")
+        // HOME is a folder without files of libpq's; no metadata service is asked but one that a test names.
+        Self::default()
+            .env("HOME", "/nonexistent")
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C")
+            .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", NO_IMDS)
     }
 
     pub fn env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {

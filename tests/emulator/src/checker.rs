@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use ring::digest;
 use serde_json::Value;
 
-use crate::entra::{APPS, POSTGRESQL, Standing, State, unix};
+use crate::clock::unix;
+use crate::entra::{POSTGRESQL, Standing, State, Subject};
 use crate::random;
 use crate::sync::{Watched, lock};
 
@@ -90,7 +91,6 @@ impl Checker {
         };
         is("aud", &lock(&self.audience))?;
         is("ver", "1.0")?;
-        is("idtyp", "app")?;
         let now = unix(SystemTime::now());
         if time("exp")? <= now {
             return Err("exp is in the past".to_owned());
@@ -98,17 +98,29 @@ impl Checker {
         if time("nbf")? > now || time("iat")? > now {
             return Err("nbf or iat is in the future".to_owned());
         }
-        let id = text("appid")?;
-        let app = APPS.iter().find(|app| app.client_id == id).ok_or(format!("appid {id} is unknown"))?;
-        is("tid", app.tenant.id)?;
-        is("iss", &format!("https://sts.windows.net/{}/", app.tenant.id))?;
-        is("oid", app.object_id)?;
-        is("sub", app.object_id)?;
-        if app.standing == Standing::Disabled {
+        let (id, object) = (text("appid")?, text("oid")?);
+        if !Subject::all().any(|who| who.client_id() == id) {
+            return Err(format!("appid {id} is unknown"));
+        }
+        let who = Subject::all()
+            .find(|who| who.client_id() == id && who.object_id() == object)
+            .ok_or(format!("oid is {object}, which is not one of appid {id}"))?;
+        let tenant = who.tenant().id;
+        is("tid", tenant)?;
+        is("iss", &format!("https://sts.windows.net/{tenant}/"))?;
+        match who.is_user() {
+            true if claims.contains_key("idtyp") => return Err("a user's token with idtyp".to_owned()),
+            true => is("upn", who.role())?,
+            false => {
+                is("idtyp", "app")?;
+                is("sub", object)?;
+            }
+        }
+        if who.standing() == Standing::Disabled {
             return Err(format!("application {id} is disabled"));
         }
-        if app.role != role {
-            return Err(format!("the token is for role {}", app.role));
+        if who.role() != role {
+            return Err(format!("the token is for role {}", who.role()));
         }
         if uti.as_ref().is_some_and(|uti| lock(&self.revoked).contains(uti)) {
             return Err("the token was revoked".to_owned());

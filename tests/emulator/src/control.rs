@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::checker::Checker;
-use crate::entra::{APPS, Config, Entra, Numbers, Seen, Separator};
+use crate::entra::{APPS, Config, Entra, Numbers, Separator};
 use crate::faults::Fault;
+use crate::front::Seen;
 use crate::http::{Reader, Request, Response, Unread};
 use crate::net::Server;
 use crate::sync::{Gate, PATIENCE, Stop, lock};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::Framing;
+use crate::clock::shifted;
+use crate::http::{Framing, Request, Response, gzip};
 use crate::sync::{Gate, Stop, lock};
 
 /// What happens to one request, or one connection. Made by one of the functions without `self`, and refined by
@@ -412,6 +413,61 @@ impl Fault {
         }
         fault.before_tls = object.get("before_tls").and_then(Value::as_bool).unwrap_or(false);
         Ok(fault)
+    }
+
+    /// The answer that takes the place of whatever the server would say, if the fault is of that kind.
+    pub(crate) fn instead(&self, request: &Request) -> Option<Response> {
+        match &self.act {
+            Act::Body(status, content_type, body) => Some(Response::new(*status, content_type, body.clone())),
+            Act::Redirect(status) => {
+                let host = request.header("host").unwrap_or("localhost");
+                let scheme = if request.secure { "https" } else { "http" };
+                let to = format!("{scheme}://{host}{REDIRECT_PREFIX}{}", request.target);
+                Some(Response::new(*status, "text/html", "").with("Location", to))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts on an answer what the fault says of its headers, its framing and the server's clock, which is
+    /// `clock_skew` seconds ahead in any case.
+    pub(crate) fn dress(&self, mut response: Response, clock_skew: i64) -> Response {
+        let skew = clock_skew + self.skew;
+        response.date = shifted(skew);
+        response.framing = self.framing;
+        response.interim = self.interim;
+        for header in &self.headers {
+            response = match header {
+                Header::Text(name, value) => response.with(name, value.as_str()),
+                Header::Date(name, seconds) => {
+                    response.with(name, httpdate::fmt_http_date(shifted(skew + seconds)))
+                }
+            };
+        }
+        if self.gzip {
+            response.body = gzip(&response.body);
+            response = response.with("Content-Encoding", "gzip");
+        }
+        response
+    }
+
+    /// Changes the body of an answer that grants this token.
+    pub(crate) fn change(&self, body: &mut Value, token: &str) {
+        for edit in &self.edits {
+            match edit {
+                Edit::Set(name, value) => body[name.as_str()] = value.clone(),
+                Edit::Remove(name) => drop(body.as_object_mut().and_then(|body| body.remove(name))),
+                Edit::InToken(text) => {
+                    let (start, end) = token.split_at(token.len() / 2);
+                    let whole = |value: &&mut Value| value.as_str() == Some(token);
+                    if let Some(value) = body.as_object_mut().and_then(|b| b.values_mut().find(whole)) {
+                        *value = Value::String(format!("{start}{text}{end}"));
+                    }
+                }
+                Edit::Huge => body["filler"] = Value::String("x".repeat(3 << 19)),
+                Edit::Expired | Edit::Opaque | Edit::Size(_) => {}
+            }
+        }
     }
 
     /// Waits as the fault says.

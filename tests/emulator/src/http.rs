@@ -14,6 +14,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body's bytes.
     pub body: Vec<u8>,
+    /// Whether it came over TLS.
+    pub secure: bool,
 }
 
 impl Request {
@@ -32,6 +34,12 @@ impl Request {
             .iter()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter in the query, decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        parse_form(query.as_bytes())?.into_iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// Whether the client wants no further request on this connection.
@@ -153,7 +161,8 @@ fn parse_head(head: &[u8]) -> Result<Request, Unread> {
         }
         headers.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
     }
-    let request = Request { method: method.to_owned(), target: target.to_owned(), headers, body: Vec::new() };
+    let (method, target) = (method.to_owned(), target.to_owned());
+    let request = Request { method, target, headers, body: Vec::new(), secure: false };
     if request.header("host").is_none_or(str::is_empty) {
         return Err(Unread::Bad(400, "not exactly one Host header"));
     }
@@ -282,6 +291,7 @@ fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         411 => "Length Required",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
@@ -291,6 +301,28 @@ fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Other",
     }
+}
+
+/// A gzip file of stored (not compressed) blocks.
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut blocks = data.chunks(0xffff).peekable();
+    if data.is_empty() {
+        out.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
+    }
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        out.push(u8::from(blocks.peek().is_none()));
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    let crc = !data.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
+    out
 }
 
 /// Undoes form encoding (`+` is a space) of one name or value; None if it is malformed or not UTF-8.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde_json::{Map, Value, json};
 
 use crate::random;
@@ -48,9 +50,21 @@ impl Key {
         Ok(Self { pair, id: random::text::<20>() })
     }
 
-    /// Signs the claims.
+    /// Signs the claims, under the header that most services use.
     pub(crate) fn sign(&self, claims: &Claims) -> String {
-        let header = json!({"typ": "JWT", "alg": "RS256", "x5t": self.id, "kid": self.id});
+        self.sign_under(&self.header(), claims)
+    }
+
+    /// Signs the claims under the header of a Kubernetes token, which has no `typ`.
+    pub(crate) fn sign_plainly(&self, claims: &Claims) -> String {
+        self.sign_under(&json!({"alg": "RS256", "kid": self.id}), claims)
+    }
+
+    fn header(&self) -> Value {
+        json!({"typ": "JWT", "alg": "RS256", "x5t": self.id, "kid": self.id})
+    }
+
+    fn sign_under(&self, header: &Value, claims: &Claims) -> String {
         let mut token = format!(
             "{}.{}",
             URL_SAFE_NO_PAD.encode(header.to_string()),
@@ -94,33 +108,75 @@ impl Key {
     /// The length of a token whose claims take this many bytes.
     fn length(&self, claims: usize) -> usize {
         let encoded = |n: usize| (4 * n).div_ceil(3);
-        let header = json!({"typ": "JWT", "alg": "RS256", "x5t": self.id, "kid": self.id}).to_string().len();
-        encoded(header) + 1 + encoded(claims) + 1 + encoded(self.pair.public().modulus_len())
+        encoded(self.header().to_string().len())
+            + 1
+            + encoded(claims)
+            + 1
+            + encoded(self.pair.public().modulus_len())
     }
 
     /// The claims of a token that this key signed, or what is wrong with it.
     pub(crate) fn verify(&self, token: &str) -> Result<Claims, String> {
+        let parts = Parts::of(token)?;
+        self.has_signed(&parts)?;
+        Ok(parts.claims)
+    }
+
+    /// Whether this key signed a token, or why not.
+    pub(crate) fn has_signed(&self, parts: &Parts<'_>) -> Result<(), String> {
+        if parts.header.contains_key("typ") {
+            parts.header_is("typ", "JWT")?;
+        }
+        parts.header_is("alg", "RS256")?;
+        parts.header_is("kid", &self.id)?;
+        match parts.signed_by(&RSA_PKCS1_2048_8192_SHA256, self.pair.public().as_ref()) {
+            true => Ok(()),
+            false => Err("signature: wrong".to_owned()),
+        }
+    }
+}
+
+/// A token taken apart. Nothing of it is verified.
+pub(crate) struct Parts<'a> {
+    pub(crate) header: Claims,
+    pub(crate) claims: Claims,
+    signed: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes one apart; three parts in base64url without padding, two of them JSON objects.
+    pub(crate) fn of(token: &'a str) -> Result<Self, String> {
         let [header, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else {
             return Err("not three parts".to_owned());
         };
         let decode = |part: &str, name: &str| {
             URL_SAFE_NO_PAD.decode(part).map_err(|error| format!("{name}: not base64url: {error}"))
         };
-        let object = |bytes: &[u8], name: &str| {
-            serde_json::from_slice::<Claims>(bytes).map_err(|error| format!("{name}: not JSON: {error}"))
+        let object = |part: &str, name: &str| {
+            serde_json::from_slice::<Claims>(&decode(part, name)?)
+                .map_err(|error| format!("{name}: not JSON: {error}"))
         };
-        let header = object(&decode(header, "header")?, "header")?;
-        for (name, value) in [("alg", "RS256"), ("typ", "JWT"), ("kid", &self.id)] {
-            if header.get(name).and_then(Value::as_str) != Some(value) {
-                return Err(format!("header: {name} is not {value}"));
-            }
+        let signed = &token[..token.rfind('.').unwrap_or_default()];
+        Ok(Self {
+            header: object(header, "header")?,
+            claims: object(claims, "claims")?,
+            signed,
+            signature: decode(signature, "signature")?,
+        })
+    }
+
+    /// Whether a field of the header is as wanted.
+    pub(crate) fn header_is(&self, name: &str, wanted: &str) -> Result<(), String> {
+        match self.header.get(name).and_then(Value::as_str) == Some(wanted) {
+            true => Ok(()),
+            false => Err(format!("header: {name} is not {wanted}")),
         }
-        let signature = decode(signature, "signature")?;
-        let signed = &token.as_bytes()[..token.rfind('.').unwrap_or_default()];
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.pair.public().as_ref())
-            .verify(signed, &signature)
-            .map_err(|_| "signature: wrong".to_owned())?;
-        object(&decode(claims, "claims")?, "claims")
+    }
+
+    /// Whether the signature is this key's.
+    pub(crate) fn signed_by(&self, algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> bool {
+        UnparsedPublicKey::new(algorithm, key).verify(self.signed.as_bytes(), &self.signature).is_ok()
     }
 }
 

@@ -12,6 +12,7 @@
 //! keys and certificates are made for one run, and nothing stays behind: not after drop, and not after SIGKILL.
 
 // What everything stands on.
+mod clock; // the time, some seconds off
 mod dir; // private directories that vanish
 mod net; // a listener and its threads
 pub mod os; // signals, and children that die with us
@@ -21,9 +22,15 @@ mod sync; // waiting: Gate, conditions, the end
 // The token service.
 mod entra; // tenants, applications, the grant, its answers
 mod faults; // what goes wrong on demand
+mod front; // a server's connections, counts and records
 mod http; // HTTP/1.1, strictly
-mod jwt; // RS256 tokens
+mod issuer; // who vouches for pods and pipelines
+mod jwt; // signed tokens
 mod tls; // certificate authorities
+
+// Where else a program gets tokens.
+mod identity; // the platforms' managed identity endpoints
+mod tools; // az and azd
 
 // The database.
 mod checker; // what it thinks of a token
@@ -32,7 +39,9 @@ mod postgres; // the server itself
 
 // Around them.
 mod control; // all of this for curl
+mod oidc; // where pipelines get their assertions
 mod proxy; // a forward proxy
+mod token_proxy; // where a cluster's pods send their token requests
 
 use std::ffi::OsString;
 use std::io;
@@ -41,18 +50,28 @@ use std::sync::{Arc, Mutex};
 
 pub use checker::Bind;
 pub use entra::{
-    APP_DISABLED, APP_EXPIRED, APP_ONE, APP_PUBLIC, APP_QUOTED, APP_ROTATING, APP_THREE, APP_TWO, APPS, App,
-    Config, Counters, Entra, Numbers, POSTGRESQL, RESOURCES, Resource, Seen, Separator, Standing, TENANT_ONE,
+    APP_DISABLED, APP_EXPIRED, APP_ONE, APP_PUBLIC, APP_QUOTED, APP_ROTATING, APP_THREE, APP_TWO, APPS,
+    AZURE_CLI, App, Config, DEVELOPER, DEVELOPER_TWO, Entra, IDENTITY_ONE, IDENTITY_TWO, Kind, Numbers,
+    POSTGRESQL, PRINCIPALS, Principal, RESOURCES, Resource, SYSTEM_IDENTITY, Separator, Standing, TENANT_ONE,
     TENANT_TWO, TENANTS, Tenant,
 };
 pub use faults::{Fault, Faults, REDIRECT_PREFIX};
+pub use front::{Counters, Front, Seen};
 pub use http::Request;
+pub use identity::{
+    AppService, ArcAgent, Challenge, Clock, CloudShell, Endpoint, Identities, Imds, Nowhere, OldAppService,
+    ServiceFabric,
+};
+pub use issuer::{CLUSTER_SUBJECT, EXCHANGE, GITHUB_SUBJECT, Issuer, PIPELINES_SUBJECT};
 pub use jwt::{Claims, claims};
+pub use oidc::{GitHub, Pipelines};
 pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, Postgres};
 pub use proxy::{Connect, Proxy};
 pub use serde_json;
 pub use sync::{Gate, PATIENCE};
 pub use tls::Certificate;
+pub use token_proxy::TokenProxy;
+pub use tools::{Call, Printed, Tool};
 
 use dir::PrivateDir;
 use net::Server;
@@ -63,9 +82,10 @@ pub struct Emulator {
     control: Server,
     entra: Arc<Entra>,
     checkers: control::Checkers,
+    authority: tls::Authority,
     ca_file: PathBuf,
     stranger_ca_file: PathBuf,
-    _dir: PrivateDir,
+    dir: PrivateDir,
 }
 
 impl Emulator {
@@ -104,7 +124,8 @@ impl Emulator {
             checkers,
             ca_file: dir.write("ca.pem", ours.pem())?,
             stranger_ca_file: dir.write("stranger-ca.pem", stranger.pem())?,
-            _dir: dir,
+            authority: ours,
+            dir,
         })
     }
 
@@ -144,6 +165,40 @@ impl Emulator {
         ]
         .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
         .into()
+    }
+
+    /// The settings that AKS gives a pod of the service account that is to be this application or user-assigned
+    /// identity, and the authority. Its token is new, and lives for an hour.
+    ///
+    /// # Panics
+    /// If the token can't be written.
+    pub fn workload_env(&self, client_id: &str) -> Vec<(String, OsString)> {
+        let tenant = entra::Subject::all().find(|who| who.client_id() == client_id).map(|who| who.tenant());
+        let file = self.write_federated_token(&self.entra.cluster().assertion(CLUSTER_SUBJECT, 3600));
+        [
+            ("AZURE_CLIENT_ID", client_id.into()),
+            ("AZURE_TENANT_ID", tenant.unwrap_or(&TENANT_ONE).id.into()),
+            ("AZURE_FEDERATED_TOKEN_FILE", file.into_os_string()),
+            ("AZURE_AUTHORITY_HOST", format!("{}/", self.authority()).into()),
+            ("PGAAD_CA_FILE", self.ca_file.clone().into_os_string()),
+        ]
+        .map(|(name, value): (&str, OsString)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Puts this in the pod's token file, at once and as a whole, and returns the file's path.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn write_federated_token(&self, token: &str) -> PathBuf {
+        self.dir
+            .replace("azure-identity-token", token)
+            .unwrap_or_else(|error| panic!("cannot write the federated token: {error}"))
+    }
+
+    /// A certificate for the token service's names, of the same authority, for another server.
+    fn certificate(&self) -> io::Result<Arc<rustls::ServerConfig>> {
+        self.authority.sign(entra::NAMES, false)?.server_config()
     }
 
     fn register(&self, checker: &Arc<checker::Checker>) {

@@ -1,8 +1,9 @@
-//! The system calls that std doesn't offer: children that die with us, signals, sockets that end in a reset.
-#![allow(unsafe_code)] // prctl, kill, sigwaitinfo and setsockopt have no safe form in std
+//! The system calls that std doesn't offer: children that die with us, signals, sockets that end in a
+//! reset or have no room.
+#![allow(unsafe_code)] // prctl, kill, sigwaitinfo, setsockopt and a second listen have no safe form in std
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -58,6 +59,13 @@ pub(crate) fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
             size_of::<libc::linger>() as libc::socklen_t,
         )
     };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a listener hold as few connections that nobody accepted as the kernel can: one.
+pub(crate) fn shorten_queue(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: listen takes two numbers, and the descriptor is open.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::Emulator;
 use crate::checker::{Bind, Checker};
 use crate::dir::PrivateDir;
-use crate::entra::APPS;
+use crate::entra::Subject;
 use crate::ldap::{self, BindGate, PREFIX, SUFFIX};
 use crate::net::Server;
 use crate::os;
@@ -273,8 +273,8 @@ impl Postgres {
     fn create_roles(&self) -> io::Result<()> {
         let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let mut sql = String::from("begin;\n");
-        for app in APPS {
-            sql.push_str(&format!("create role {} login;\n", quote(app.role)));
+        for who in Subject::all() {
+            sql.push_str(&format!("create role {} login;\n", quote(who.role())));
         }
         let password = LAPTOP_PASSWORD.replace('\'', "''");
         sql.push_str(&format!("create role {} login password '{password}';\ncommit;\n", quote(LAPTOP_ROLE)));

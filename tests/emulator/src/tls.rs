@@ -4,11 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate as Certified, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ResolvesServerCert, ResolvesServerCertUsingSni};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use time::{Duration, OffsetDateTime};
 
 /// Which certificate the token service shows.
@@ -66,12 +69,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
-        Ok(Identity {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            certificate: certificate.der().clone(),
-            key: key.serialize_der(),
-        })
+        Ok(Identity::new(&certificate, &key))
     }
 }
 
@@ -87,17 +85,53 @@ fn params(name: &str, names: &[&str]) -> io::Result<CertificateParams> {
 }
 
 impl Identity {
+    fn new(certificate: &Certified, key: &KeyPair) -> Self {
+        Self {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    /// A server's certificate for these names that no authority signed.
+    pub(crate) fn self_signed(names: &[&str]) -> io::Result<Self> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params(names[0], names)?.self_signed(&key).map_err(io::Error::other)?;
+        Ok(Self::new(&certificate, &key))
+    }
+
+    /// The certificate in DER.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.certificate
+    }
+
     /// TLS 1.2 and 1.3, HTTP/1.1 only.
     pub(crate) fn server_config(&self) -> io::Result<Arc<ServerConfig>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder.with_no_client_auth().with_single_cert(vec![self.certificate.clone()], key)
-            })
-            .map_err(io::Error::other)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        let certified = Arc::new(self.certified()?);
+        config(Arc::new(SingleCertAndKey::from(certified)))
     }
+
+    /// The same, for clients that ask for this name and no others.
+    pub(crate) fn server_config_for(&self, name: &str) -> io::Result<Arc<ServerConfig>> {
+        let mut resolver = ResolvesServerCertUsingSni::new();
+        resolver.add(name, self.certified()?).map_err(io::Error::other)?;
+        config(Arc::new(resolver))
+    }
+
+    fn certified(&self) -> io::Result<CertifiedKey> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
+        CertifiedKey::from_der(vec![self.certificate.clone()], key, &default_provider())
+            .map_err(io::Error::other)
+    }
+}
+
+fn config(resolver: Arc<dyn ResolvesServerCert>) -> io::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }

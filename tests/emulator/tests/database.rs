@@ -12,8 +12,8 @@ use std::time::Duration;
 use common::{ask, login, private_dir, processes_of, psql, wait_until_gone};
 use emulator::serde_json::json;
 use emulator::{
-    APP_DISABLED, APP_ONE, APP_QUOTED, APP_THREE, APP_TWO, Emulator, Fault, Gate, LAPTOP_PASSWORD,
-    LAPTOP_ROLE, Postgres, RESOURCES,
+    APP_DISABLED, APP_ONE, APP_QUOTED, APP_THREE, APP_TWO, DEVELOPER, Emulator, Fault, Gate, LAPTOP_PASSWORD,
+    LAPTOP_ROLE, POSTGRESQL, PRINCIPALS, Postgres, RESOURCES,
 };
 
 #[test]
@@ -71,6 +71,27 @@ fn tokens_open_the_database_and_nothing_else_does() {
 
     server.set_audience(RESOURCES[1].id);
     refused("app-one", &entra.mint(&APP_ONE), "aud is");
+}
+
+#[test]
+fn each_principal_opens_its_own_role_only() {
+    let emulator = Emulator::start();
+    let server = Postgres::start(&emulator);
+    let token = |who| emulator.entra().token_of(who, POSTGRESQL, 3600);
+    for who in PRINCIPALS {
+        assert_eq!(login(&server, who.role, &token(who)).as_deref(), Ok(who.role));
+        let other = PRINCIPALS.iter().find(|other| other.role != who.role).unwrap();
+        for role in [other.role, APP_ONE.role] {
+            assert!(login(&server, role, &token(who)).is_err(), "{} as {role}", who.role);
+        }
+    }
+    let short = emulator.entra().token_of(&DEVELOPER, POSTGRESQL, -1);
+    let management = emulator.entra().token_of(&DEVELOPER, "https://management.azure.com", 3600);
+    for (token, why) in [(short, "exp is in the past"), (management, "aud is")] {
+        assert!(login(&server, DEVELOPER.role, &token).is_err());
+        let bind = server.binds().pop().unwrap();
+        assert!(bind.refused.as_ref().is_some_and(|refused| refused.contains(why)), "{bind:?}");
+    }
 }
 
 #[test]

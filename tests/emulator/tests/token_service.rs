@@ -5,7 +5,7 @@ mod common;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{SCOPE, ask, curl, endpoint, post};
+use common::{JWT_BEARER, SCOPE, ask, curl, endpoint, post};
 use emulator::serde_json::{Value, json};
 use emulator::{
     APP_DISABLED, APP_EXPIRED, APP_ONE, APP_PUBLIC, APP_QUOTED, APP_ROTATING, APP_THREE, APP_TWO, APPS,
@@ -73,8 +73,7 @@ fn refusals_carry_the_codes_of_the_real_one() {
         form
     };
     let doubled = [&form(&APP_ONE)[..], &[("scope", SCOPE)]].concat();
-    let jwt_bearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let assertion = [("client_assertion", "a.b.c"), ("client_assertion_type", jwt_bearer)];
+    let assertion = [("client_assertion", "a.b.c"), ("client_assertion_type", JWT_BEARER)];
     let both = [&form(&APP_ONE)[..], &assertion].concat();
     let only_assertion = [&with("client_secret", "-")[..], &assertion].concat();
     let one = TENANT_ONE.id;
@@ -101,7 +100,7 @@ fn refusals_carry_the_codes_of_the_real_one() {
         (one, with("scope", "https://a.example/.default"), 400, "invalid_resource", 500011),
         (one, doubled, 400, "invalid_request", 9002313),
         (one, both, 400, "invalid_request", 9002313),
-        (one, only_assertion, 401, "invalid_client", 700027),
+        (one, only_assertion, 400, "invalid_request", 50027),
     ] {
         let answer = post(&emulator, tenant, &form, &[]);
         let body = answer.json();

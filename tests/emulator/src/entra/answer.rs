@@ -1,32 +1,31 @@
 //! What goes back: tokens, answers and their faults.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::directory::App;
+use super::directory::{Kind, Principal, Subject};
 use super::grant::{Grant, Ids, Refusal};
 use super::{Config, Numbers, State};
-use crate::faults::{Act, Edit, Fault, Header, REDIRECT_PREFIX};
+use crate::clock::{shifted, unix};
+use crate::faults::{Act, Edit, Fault};
 use crate::http::{Request, Response, parse_form};
 use crate::jwt::Claims;
 use crate::random;
 
 const JSON: &str = "application/json; charset=utf-8";
 
-/// The time, this many seconds off.
-pub(crate) fn shifted(seconds: i64) -> SystemTime {
-    let shift = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 { SystemTime::now() - shift } else { SystemTime::now() + shift }
-}
+/// `appidacr`: how the client proved itself.
+const PUBLIC: &str = "0";
+const SECRET: &str = "1";
+const ASSERTION: &str = "2";
 
-pub(crate) fn unix(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
-}
-
-/// The claims of an application's v1.0 token that was asked for at `now` and lives for `lifetime` seconds.
-pub(crate) fn claims(app: &App, audience: &str, now: i64, lifetime: i64) -> Claims {
-    let issuer = format!("https://sts.windows.net/{}/", app.tenant.id);
+/// The claims of a v1.0 token that was asked for at `now` and lives for `lifetime` seconds.
+///
+/// Managed identities have no name in it, but their ARM id where the audience is Azure's management.
+pub(crate) fn claims(who: Subject<'_>, audience: &str, now: i64, lifetime: i64) -> Claims {
+    let tenant = who.tenant().id;
+    let issuer = format!("https://sts.windows.net/{tenant}/");
     let claims = json!({
         "aud": audience,
         "iss": issuer,
@@ -34,21 +33,42 @@ pub(crate) fn claims(app: &App, audience: &str, now: i64, lifetime: i64) -> Clai
         "nbf": now - 300,
         "exp": now + lifetime,
         "aio": random::text::<44>(),
-        "appid": app.client_id,
-        "appidacr": "1",
-        "idp": issuer,
-        "idtyp": "app",
-        "oid": app.object_id,
+        "appid": who.client_id(),
+        "oid": who.object_id(),
         "rh": format!("1.{}.", random::text::<48>()),
-        "sub": app.object_id,
-        "tid": app.tenant.id,
+        "tid": tenant,
         "uti": random::text::<16>(),
         "ver": "1.0",
         "xms_idrel": "7 24",
     });
-    match claims {
-        Value::Object(claims) => claims,
-        _ => unreachable!("json! made an object"),
+    let more = match who {
+        Subject::App(_) => json!({"appidacr": SECRET, "idp": issuer, "idtyp": "app", "sub": who.object_id()}),
+        Subject::Principal(user) if user.kind == Kind::User => json!({
+            "acr": "1",
+            "amr": ["pwd", "mfa"],
+            "appidacr": PUBLIC,
+            "ipaddr": "192.0.2.7",
+            "name": user.role.split('@').next(),
+            "scp": "user_impersonation",
+            "sub": format!("of-{}", user.object_id), // pairwise: neither the object nor the application
+            "unique_name": user.role,
+            "upn": user.role,
+        }),
+        Subject::Principal(identity) => {
+            let mut more =
+                json!({"appidacr": ASSERTION, "idp": issuer, "idtyp": "app", "sub": identity.object_id});
+            if audience.trim_end_matches('/').starts_with("https://management.") {
+                more["xms_mirid"] = json!(identity.resource_id);
+            }
+            more
+        }
+    };
+    match (claims, more) {
+        (Value::Object(mut claims), Value::Object(more)) => {
+            claims.extend(more);
+            claims
+        }
+        _ => unreachable!("json! made objects"),
     }
 }
 
@@ -61,8 +81,7 @@ impl State {
         fault: &Fault,
     ) -> Response {
         let config = self.config();
-        let skew = config.clock_skew + fault.skew;
-        let now = shifted(skew);
+        let now = shifted(config.clock_skew + fault.skew);
         let ids = Ids::of(request);
         let refuse = |refusal: &Refusal| {
             Response::new(
@@ -71,18 +90,12 @@ impl State {
                 refusal.body(&ids, now, self.break_lines(&config)).to_string(),
             )
         };
-        let mut response = match (&fault.act, decision) {
+        let ordinary = || match (&fault.act, decision) {
             (Act::Refuse { status, error, code }, _) => {
                 let text = "This answer was made to order.".to_owned();
                 refuse(&Refusal { status: *status, error: error.clone(), code: *code, text })
             }
             (Act::EchoSecret, _) => refuse(&echo(request)),
-            (Act::Body(status, content_type, body), _) => Response::new(*status, content_type, body.clone()),
-            (Act::Redirect(status), _) => {
-                let host = request.header("host").unwrap_or("localhost");
-                Response::new(*status, "text/html", "")
-                    .with("Location", format!("https://{host}{REDIRECT_PREFIX}{}", request.target))
-            }
             (Act::Template(text), Ok(grant)) => {
                 let token = self.token(&grant, &config, fault, now);
                 Response::new(200, JSON, text.replace("{token}", &token))
@@ -96,9 +109,7 @@ impl State {
                 if refusal.status == 405 { response.with("Allow", "POST") } else { response }
             }
         };
-        response.date = now;
-        response.framing = fault.framing;
-        response.interim = fault.interim;
+        let mut response = fault.instead(request).unwrap_or_else(ordinary);
         for (name, value) in [
             ("Cache-Control", "no-store, no-cache"),
             ("Pragma", "no-cache"),
@@ -119,24 +130,19 @@ impl State {
         if request.header("return-client-request-id") == Some("true") {
             response = response.with("client-request-id", ids.correlation.as_str());
         }
-        for header in &fault.headers {
-            response = match header {
-                Header::Text(name, value) => response.with(name, value.as_str()),
-                Header::Date(name, seconds) => {
-                    response.with(name, httpdate::fmt_http_date(shifted(skew + seconds)))
-                }
-            };
-        }
-        if fault.gzip {
-            response.body = gzip(&response.body);
-            response = response.with("Content-Encoding", "gzip");
-        }
-        response
+        fault.dress(response, config.clock_skew)
+    }
+
+    /// A token of a managed identity or a user; the caller has checked that this resource exists.
+    pub(crate) fn token_of(&self, who: &Principal, resource: &str, lifetime: i64) -> String {
+        let config = self.config();
+        let now = unix(shifted(config.clock_skew));
+        self.sign(claims(who.into(), resource, now, lifetime), config.token_size)
     }
 
     fn token(&self, grant: &Grant, config: &Config, fault: &Fault, now: SystemTime) -> String {
         let token = self.make_token(grant, config, fault, now);
-        self.issued(&token);
+        self.desk.issued(&token);
         token
     }
 
@@ -151,7 +157,10 @@ impl State {
                 _ => {}
             }
         }
-        let mut claims = claims(grant.app, grant.resource.id, unix(now), lifetime);
+        let mut claims = claims(grant.who, grant.resource.id, unix(now), lifetime);
+        if grant.asserted {
+            claims.insert("appidacr".to_owned(), json!(ASSERTION));
+        }
         if lifetime < 0 {
             for name in ["iat", "nbf"] {
                 claims.insert(name.to_owned(), json!(unix(now) + lifetime - 3900));
@@ -177,50 +186,25 @@ fn granted(token: &str, config: &Config, fault: &Fault) -> Value {
     if let Some(seconds) = config.refresh_in {
         body["refresh_in"] = number(seconds);
     }
-    for edit in &fault.edits {
-        match edit {
-            Edit::Set(name, value) => body[name.as_str()] = value.clone(),
-            Edit::Remove(name) => drop(body.as_object_mut().and_then(|body| body.remove(name))),
-            Edit::InToken(text) => {
-                let (start, end) = token.split_at(token.len() / 2);
-                body["access_token"] = json!(format!("{start}{text}{end}"));
-            }
-            Edit::Huge => body["filler"] = json!("x".repeat(3 << 19)),
-            Edit::Expired | Edit::Opaque | Edit::Size(_) => {}
-        }
-    }
+    fault.change(&mut body, token);
     body
 }
 
-/// AADSTS7000215, with the secret in it.
+/// AADSTS7000215, or 700027, with the secret or assertion in it.
 fn echo(request: &Request) -> Refusal {
-    let decoded = parse_form(&request.body)
-        .and_then(|form| form.into_iter().find(|(name, _)| name == "client_secret"))
-        .map_or_else(String::new, |(_, secret)| secret);
+    let form = parse_form(&request.body).unwrap_or_default();
     let body = String::from_utf8_lossy(&request.body);
-    let sent = body.split('&').find_map(|pair| pair.strip_prefix("client_secret=")).unwrap_or_default();
-    let text = format!("Invalid client secret provided: '{decoded}' (sent as '{sent}').");
-    Refusal::new(401, "invalid_client", 7000215, text)
-}
-
-/// A gzip file of stored (not compressed) blocks.
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let mut blocks = data.chunks(0xffff).peekable();
-    if data.is_empty() {
-        out.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
-    }
-    while let Some(block) = blocks.next() {
-        let length = block.len() as u16;
-        out.push(u8::from(blocks.peek().is_none()));
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&(!length).to_le_bytes());
-        out.extend_from_slice(block);
-    }
-    let crc = !data.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    });
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
-    out
+    let named = |name: &str| {
+        let (_, decoded) = form.iter().find(|(n, _)| n == name)?;
+        let sent = body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        Some(format!("'{decoded}' (sent as '{sent}')."))
+    };
+    let (code, proof) = match named("client_assertion") {
+        Some(assertion) => (700027, format!("Client assertion contains an invalid signature: {assertion}")),
+        None => {
+            let secret = named("client_secret").unwrap_or_default();
+            (7000215, format!("Invalid client secret provided: {secret}"))
+        }
+    };
+    Refusal::new(401, "invalid_client", code, proof)
 }

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::directory::{APPS, App, RESOURCES, Resource, Standing, TENANTS, Tenant};
+use super::State;
+use super::assertion::client;
+use super::directory::{RESOURCES, Resource, Standing, Subject, TENANTS, Tenant};
 use crate::http::{Request, parse_form};
 use crate::random;
 
 /// What a request earned.
 pub(crate) struct Grant {
-    pub(crate) app: &'static App,
+    pub(crate) who: Subject<'static>,
     pub(crate) resource: &'static Resource,
+    /// Proved by an assertion, not by a secret.
+    pub(crate) asserted: bool,
 }
 
 /// A refusal, before it has a time and ids.
@@ -64,7 +68,7 @@ impl Ids {
 }
 
 /// `YYYY-MM-DD HH:MM:SSZ`.
-fn timestamp(time: std::time::SystemTime) -> String {
+pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     let t = time::OffsetDateTime::from(time);
     format!(
         "{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z",
@@ -83,12 +87,8 @@ pub(crate) fn tenant_of<'a>(target: &'a str, prefix: &str) -> Option<&'a str> {
     (!tenant.is_empty() && !tenant.contains('/')).then_some(tenant)
 }
 
-/// Decides about a request whose path names this tenant. `secret` knows the secret of the moment.
-pub(crate) fn decide(
-    request: &Request,
-    tenant: &str,
-    secret: impl Fn(&App) -> String,
-) -> Result<Grant, Refusal> {
+/// Decides about a request whose path names this tenant.
+pub(crate) fn decide(request: &Request, tenant: &str, state: &State) -> Result<Grant, Refusal> {
     if request.method != "POST" {
         let text = format!("The endpoint only accepts POST requests. Received a {} request.", request.method);
         return Err(Refusal::new(405, "invalid_request", 900561, text));
@@ -105,9 +105,10 @@ pub(crate) fn decide(
     let client_id = required("client_id")?;
     let scope = required("scope")?;
     let tenant = find_tenant(tenant)?;
-    let app = APPS
-        .iter()
-        .find(|app| app.client_id.eq_ignore_ascii_case(client_id) && app.tenant.id == tenant.id)
+    let who = Subject::all()
+        .find(|who| {
+            who.client_id().eq_ignore_ascii_case(client_id) && who.tenant().id == tenant.id && !who.is_user()
+        })
         .ok_or_else(|| {
             let text = format!(
                 "Application with identifier '{client_id}' was not found in the directory '{}'. This can happen if \
@@ -117,13 +118,14 @@ pub(crate) fn decide(
             );
             Refusal::new(400, "unauthorized_client", 700016, text)
         })?;
-    if app.standing == Standing::Disabled {
-        let text = format!("Application '{}'({}) is disabled.", app.client_id, app.role);
+    if who.standing() == Standing::Disabled {
+        let text = format!("Application '{}'({}) is disabled.", who.client_id(), who.role());
         return Err(Refusal::new(400, "unauthorized_client", 7000112, text));
     }
     let resource = find_resource(scope, request, tenant)?;
-    check_proof(app, field, &secret(app))?;
-    Ok(Grant { app, resource })
+    let url = format!("https://{}{}", request.header("host").unwrap_or_default(), request.target);
+    let asserted = check_proof(&who, field, state, &url)?;
+    Ok(Grant { who, resource, asserted })
 }
 
 fn form(request: &Request) -> Result<Vec<(String, String)>, Refusal> {
@@ -142,7 +144,7 @@ fn form(request: &Request) -> Result<Vec<(String, String)>, Refusal> {
     if doubled { Err(malformed()) } else { Ok(form) }
 }
 
-fn missing(name: &str) -> Refusal {
+pub(super) fn missing(name: &str) -> Refusal {
     let text = format!("The request body must contain the following parameter: '{name}'.");
     Refusal::new(400, "invalid_request", 900144, text)
 }
@@ -205,40 +207,38 @@ fn find_resource(scope: &str, request: &Request, tenant: &Tenant) -> Result<&'st
     })
 }
 
-fn check_proof<'a>(app: &App, field: impl Fn(&str) -> Option<&'a str>, secret: &str) -> Result<(), Refusal> {
-    let client = |code, text: String| Refusal::new(401, "invalid_client", code, text);
+/// Whether the client proved who it is: true if by an assertion, false if by a secret.
+fn check_proof<'a>(
+    who: &Subject<'_>,
+    field: impl Fn(&str) -> Option<&'a str>,
+    state: &State,
+    url: &str,
+) -> Result<bool, Refusal> {
     let given = field("client_secret");
-    let assertion = field("client_assertion").or(field("client_assertion_type"));
-    let id = app.client_id;
-    if app.standing == Standing::Public && (given.is_some() || assertion.is_some()) {
+    let (kind, assertion) = (field("client_assertion_type"), field("client_assertion"));
+    let id = who.client_id();
+    if who.standing() == Standing::Public && (given.is_some() || assertion.or(kind).is_some()) {
         let text = "Client is public so neither 'client_assertion' nor 'client_secret' should be presented.";
-        return Err(client(700025, text.to_owned()));
+        return Err(client(700025, text));
     }
-    match (given.filter(|secret| !secret.is_empty()), assertion) {
+    match (given.filter(|secret| !secret.is_empty()), assertion.or(kind)) {
         (None, None) => Err(client(
             7000218,
-            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."
-                .to_owned(),
+            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
         )),
         (Some(_), Some(_)) => {
             let text = "Invalid request. Both 'client_secret' and 'client_assertion' were presented.";
             Err(Refusal::new(400, "invalid_request", 9002313, text))
         }
-        (None, Some(_)) => {
-            let text = format!(
-                "The certificate with identifier used to sign the client assertion is not registered on application. \
-                 [Reason - The key was not found. Please visit the Azure Portal for app '{id}'.]"
-            );
-            Err(client(700027, text))
-        }
-        (Some(given), None) if given != secret => {
+        (None, Some(_)) => state.check_assertion(id, kind, assertion, url).map(|()| true),
+        (Some(given), None) if state.secret_of(who).is_none_or(|secret| secret != given) => {
             let text = format!(
                 "Invalid client secret provided. Ensure the secret being sent in the request is the client secret \
                  value, not the client secret ID, for a secret added to app '{id}'."
             );
             Err(client(7000215, text))
         }
-        _ if app.standing == Standing::SecretExpired => {
+        _ if who.standing() == Standing::SecretExpired => {
             let text = format!(
                 "The provided client secret keys for app '{id}' are expired. Visit the Azure portal to create new keys \
                  for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added \
@@ -246,6 +246,6 @@ fn check_proof<'a>(app: &App, field: impl Fn(&str) -> Option<&'a str>, secret: &
             );
             Err(client(7000222, text))
         }
-        _ => Ok(()),
+        _ => Ok(false),
     }
 }

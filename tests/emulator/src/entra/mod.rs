@@ -1,28 +1,36 @@
-//! The token service: connections, counts and records around [`grant`] and [`answer`].
+//! The token service: its settings and state around [`grant`] and [`answer`].
 
 mod answer;
+mod assertion;
+mod certificate;
 mod directory;
+mod federated;
 mod grant;
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::ServerConfig;
 use serde_json::Value;
 
-pub(crate) use answer::{claims as claims_for, shifted, unix};
+use answer::claims as claims_for;
 pub use directory::*;
+pub(crate) use grant::tenant_of;
 
-use crate::faults::{Act, Fault, Faults, REDIRECT_PREFIX};
-use crate::http::{self, Response, Unread};
+use certificate::Certificates;
+use federated::Federation;
+
+use crate::clock::{shifted, unix};
+use crate::faults::{Fault, Faults, REDIRECT_PREFIX};
+use crate::front::{Counters, Desk, Front, Seen};
+use crate::http::{self, Response};
+use crate::issuer::Issuer;
 use crate::jwt::{Claims, Key};
-use crate::net::Server;
 use crate::random;
-use crate::sync::{Stop, Watched, lock};
+use crate::sync::lock;
 
 /// How answers spell numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,56 +87,13 @@ impl Default for Config {
     }
 }
 
-/// What has happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// TCP connections accepted.
-    pub connections: usize,
-    /// TLS handshakes completed.
-    pub handshakes: usize,
-    /// TLS handshakes that failed, by the client's will or otherwise.
-    pub failed_handshakes: usize,
-    /// Requests read in full.
-    pub requests: usize,
-    /// Tokens issued in answers.
-    pub tokens: usize,
-    /// Requests below the path that redirects lead to.
-    pub redirected: usize,
-}
-
-/// A request as the service saw it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// The connection it came on, counted from 1.
-    pub connection: u64,
-    /// The request.
-    pub http: http::Request,
-    /// Names and values of its form, decoded; empty if it has none.
-    pub form: Vec<(String, String)>,
-}
-
-impl Seen {
-    /// The value of a form field.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.form.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-    }
-}
-
-#[derive(Default)]
-struct Record {
-    counters: Counters,
-    requests: Vec<Seen>,
-    tokens: Vec<String>,
-}
-
 pub(crate) struct State {
     key: Key,
-    tls: Arc<ServerConfig>,
-    stop: Stop,
-    faults: Faults,
+    desk: Arc<Desk>,
     config: Mutex<Config>,
     secrets: Mutex<HashMap<&'static str, String>>,
-    record: Watched<Record>,
+    certificates: Certificates,
+    federation: Federation,
     /// The `uti` of each token ever signed here.
     signed: Mutex<Vec<String>>,
     lines: AtomicBool,
@@ -141,6 +106,14 @@ impl State {
 
     fn secret(&self, app: &App) -> String {
         lock(&self.secrets).get(app.client_id).map_or_else(|| app.secret.to_owned(), String::clone)
+    }
+
+    /// The secret of whoever has one.
+    fn secret_of(&self, who: &Subject<'_>) -> Option<String> {
+        match who {
+            Subject::App(app) => Some(self.secret(app)),
+            Subject::Principal(_) => None,
+        }
     }
 
     fn break_lines(&self, config: &Config) -> bool {
@@ -168,125 +141,38 @@ impl State {
         lock(&self.signed).clone()
     }
 
-    fn issued(&self, token: &str) {
-        self.record.change(|record| {
-            record.counters.tokens += 1;
-            record.tokens.push(token.to_owned());
-        });
-    }
-
-    fn count(&self, count: impl FnOnce(&mut Counters)) {
-        self.record.change(|record| count(&mut record.counters));
-    }
-
-    fn serve(&self, mut tcp: TcpStream, connection: u64) -> io::Result<()> {
-        self.count(|c| c.connections += 1);
-        if let Some(fault) = self.faults.for_connection() {
-            fault.wait(&self.stop);
-            if matches!(fault.act, Act::Reset | Act::Close | Act::Garbage) {
-                let _ = tcp.read(&mut [0; 16 << 10])?; // after the ClientHello, so that the client knows it is connected
-            }
-            if act_on_raw(&fault, &mut tcp)? {
-                return Ok(());
-            }
-        }
-        let session = ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
-        let mut tls = StreamOwned::new(session, tcp);
-        while tls.conn.is_handshaking() {
-            if let Err(error) = tls.conn.complete_io(&mut tls.sock) {
-                self.count(|c| c.failed_handshakes += 1);
-                return Err(error);
-            }
-        }
-        self.count(|c| c.handshakes += 1);
-        let mut reader = http::Reader::default();
-        while !self.stop.is_set() {
-            match reader.read(&mut tls) {
-                Ok(request) => {
-                    if !self.answer(request, connection, &mut tls)? {
-                        break;
-                    }
-                }
-                Err(Unread::Gone) => break,
-                Err(Unread::Bad(status, why)) => {
-                    let response = Response::new(status, "text/plain", why).with("Connection", "close");
-                    response.write(&mut tls, |_| {})?;
-                    break;
-                }
-            }
-        }
-        tls.conn.send_close_notify();
-        tls.flush()
-    }
-
-    /// Answers a request; false if the connection ends with that.
-    fn answer(
-        &self,
-        request: http::Request,
-        connection: u64,
-        tls: &mut StreamOwned<ServerConnection, TcpStream>,
-    ) -> io::Result<bool> {
-        let config = self.config();
-        let redirected = request.target.starts_with(&format!("{REDIRECT_PREFIX}/"));
-        let form = http::parse_form(&request.body).unwrap_or_default();
-        self.record.change(|record| {
-            record.counters.requests += 1;
-            record.counters.redirected += usize::from(redirected);
-            record.requests.push(Seen { connection, http: request.clone(), form });
-        });
-        let fault = if redirected { Fault::none() } else { self.faults.for_request() };
-        fault.wait(&self.stop);
-        match fault.act {
-            Act::Close => return Ok(false),
-            Act::Garbage => {
-                tls.write_all(GARBAGE)?;
-                return Ok(false);
-            }
-            Act::Reset | Act::Hang => {
-                act_on_raw(&fault, &mut tls.sock)?;
-                return Err(io::ErrorKind::ConnectionAborted.into()); // without a close_notify
-            }
-            _ => {}
-        }
-        let prefix = config.prefix.as_str();
-        let redirect_prefix = format!("{REDIRECT_PREFIX}{prefix}");
-        let prefix = if redirected { redirect_prefix.as_str() } else { prefix };
+    fn answer(&self, request: &http::Request, fault: &Fault) -> Response {
+        let prefix = match request.target.starts_with(&format!("{REDIRECT_PREFIX}/")) {
+            true => format!("{REDIRECT_PREFIX}{}", self.config().prefix),
+            false => self.config().prefix,
+        };
         let served = request.header("host").is_some_and(is_ours);
-        let mut response = match grant::tenant_of(&request.target, prefix).filter(|_| served) {
-            Some(tenant) => {
-                let decision = grant::decide(&request, tenant, |app| self.secret(app));
-                self.respond(&request, decision, &fault)
-            }
+        match tenant_of(&request.target, &prefix).filter(|_| served) {
+            Some(tenant) => self.answer_for(tenant, request, fault),
             None => Response::new(
                 404,
                 "text/html",
                 "<html><body>404 - File or directory not found.</body></html>",
             ),
-        };
-        let close = request.wants_close();
-        if close {
-            response = response.with("Connection", "close");
         }
-        let reusable = response.write(tls, |ms| self.stop.pause(Duration::from_millis(ms)))?;
-        Ok(reusable && !close && !fault.then_close)
     }
-}
 
-const GARBAGE: &[u8] = b"\x00\xff\x16\x03\x01\r\n\x80\x81\x82 this is not HTTP\r\n\r\n\x00\x01\x02\x03";
-
-/// Does what can be done to a connection without its TLS; true if that was its end.
-fn act_on_raw(fault: &Fault, tcp: &mut TcpStream) -> io::Result<bool> {
-    match fault.act {
-        Act::Hang => {
-            let mut sink = [0; 4096];
-            while tcp.read(&mut sink)? > 0 {}
-        }
-        Act::Reset => crate::os::reset_on_close(tcp)?,
-        Act::Garbage => tcp.write_all(GARBAGE)?,
-        Act::Close => {}
-        _ => return Ok(false),
+    /// The answer to a token request, however it came, for this tenant.
+    pub(crate) fn answer_for(&self, tenant: &str, request: &http::Request, fault: &Fault) -> Response {
+        self.respond(request, grant::decide(request, tenant, self), fault)
     }
-    Ok(true)
+
+    pub(crate) fn cluster(&self) -> &Issuer {
+        &self.federation.cluster
+    }
+
+    pub(crate) fn github(&self) -> &Issuer {
+        &self.federation.github
+    }
+
+    pub(crate) fn pipelines(&self) -> &Issuer {
+        &self.federation.pipelines
+    }
 }
 
 /// Whether a Host header names this service.
@@ -301,28 +187,25 @@ fn is_ours(host: &str) -> bool {
 /// The running token service.
 pub struct Entra {
     state: Arc<State>,
-    server: Server,
+    front: Front,
 }
 
 impl Entra {
     pub(crate) fn start(tls: Arc<ServerConfig>) -> io::Result<Self> {
-        let stop = Stop::new();
+        let desk = Desk::new(Some(tls));
         let state = Arc::new(State {
             key: Key::of_this_process()?,
-            tls,
-            stop: stop.clone(),
-            faults: Faults::default(),
+            desk: Arc::clone(&desk),
             config: Mutex::default(),
             secrets: Mutex::default(),
-            record: Watched::new(Record::default()),
+            certificates: Certificates::default(),
+            federation: Federation::new()?,
             signed: Mutex::default(),
             lines: AtomicBool::new(false),
         });
         let serving = Arc::clone(&state);
-        let server = Server::start("entra", stop, move |tcp, number| {
-            let _ = serving.serve(tcp, number); // clients come and go as they like
-        })?;
-        Ok(Self { state, server })
+        let front = Front::start("entra", desk, move |request, fault| serving.answer(request, fault))?;
+        Ok(Self { state, front })
     }
 
     pub(crate) fn state(&self) -> &Arc<State> {
@@ -331,12 +214,12 @@ impl Entra {
 
     /// The port it listens on, on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.server.port()
+        self.front.port()
     }
 
     /// The faults to come.
     pub fn faults(&self) -> &Faults {
-        &self.state.faults
+        self.front.faults()
     }
 
     /// How it answers.
@@ -351,23 +234,23 @@ impl Entra {
 
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
-        self.state.record.get().counters
+        self.front.counters()
     }
 
     /// Blocks until the counters are as wanted; false if they are not within `patience`.
     #[must_use]
     pub fn wait_until(&self, done: impl Fn(&Counters) -> bool, patience: Duration) -> bool {
-        self.state.record.wait_until(patience, |record| done(&record.counters))
+        self.front.wait_until(done, patience)
     }
 
     /// All requests so far.
     pub fn requests(&self) -> Vec<Seen> {
-        self.state.record.get().requests.clone()
+        self.front.requests()
     }
 
     /// All tokens issued in answers so far.
     pub fn tokens(&self) -> Vec<String> {
-        self.state.record.get().tokens.clone()
+        self.front.tokens()
     }
 
     /// An application's secret as of now.
@@ -382,6 +265,43 @@ impl Entra {
         secret
     }
 
+    /// Adds a certificate, in DER, to those of an application.
+    ///
+    /// # Panics
+    /// If it is no certificate.
+    pub fn register_certificate(&self, app: &App, der: &[u8]) {
+        self.state.certificates.register(app, der);
+    }
+
+    /// Lets an application use any certificate of this authority, as long as it sends the chain.
+    ///
+    /// # Panics
+    /// If it is no certificate in DER.
+    pub fn trust_issuer(&self, app: &App, der: &[u8]) {
+        self.state.certificates.trust(app, der);
+    }
+
+    /// The issuer of a Kubernetes cluster's service account tokens.
+    pub fn cluster(&self) -> &Issuer {
+        self.state.cluster()
+    }
+
+    /// The issuer of GitHub's workflow tokens.
+    pub fn github(&self) -> &Issuer {
+        self.state.github()
+    }
+
+    /// The issuer of Azure Pipelines' service connections.
+    pub fn pipelines(&self) -> &Issuer {
+        self.state.pipelines()
+    }
+
+    /// Lets an application or user-assigned identity trust an issuer's assertions about a subject, beside those that
+    /// [`APP_ONE`], [`APP_TWO`] and [`IDENTITY_ONE`] trust from the start.
+    pub fn federate(&self, client_id: &str, issuer: &Issuer, subject: &str) {
+        self.state.federation.add(client_id, issuer.url(), subject);
+    }
+
     /// A token for PostgreSQL as the service would issue it, without a request.
     pub fn mint(&self, app: &App) -> String {
         self.mint_with(app, |_| {})
@@ -391,9 +311,14 @@ impl Entra {
     pub fn mint_with(&self, app: &App, change: impl FnOnce(&mut Claims)) -> String {
         let config = self.state.config();
         let now = unix(shifted(config.clock_skew));
-        let mut claims = claims_for(app, POSTGRESQL, now, config.lifetime);
+        let mut claims = claims_for(app.into(), POSTGRESQL, now, config.lifetime);
         change(&mut claims);
         self.state.sign(claims, config.token_size)
+    }
+
+    /// A token of a managed identity or a user for this resource, that lives for so many seconds from now.
+    pub fn token_of(&self, who: &Principal, resource: &str, lifetime: i64) -> String {
+        self.state.token_of(who, resource, lifetime)
     }
 
     /// The service's clock.

@@ -11,6 +11,7 @@ use emulator::serde_json::{self, Value};
 use emulator::{App, Emulator, PATIENCE, Postgres};
 
 pub const SCOPE: &str = "https://ossrdbms-aad.database.windows.net/.default";
+pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// What curl made of an answer.
 #[derive(Debug)]
@@ -98,6 +99,17 @@ pub fn ask(emulator: &Emulator, app: &App, more: &[&str]) -> Answer {
         ],
         more,
     )
+}
+
+/// The form of a client that proves itself by an assertion.
+pub fn asserting<'a>(client_id: &'a str, assertion: &'a str) -> [(&'static str, &'a str); 5] {
+    [
+        ("grant_type", "client_credentials"),
+        ("client_id", client_id),
+        ("scope", SCOPE),
+        ("client_assertion_type", JWT_BEARER),
+        ("client_assertion", assertion),
+    ]
 }
 
 /// Logs in over TLS and returns what `select current_user` says, or psql's complaint.

@@ -1,0 +1,119 @@
+//! A service connection of Azure Pipelines (Microsoft Learn: "Azure Pipelines, workload identity federation"): the
+//! pipeline vouches for its job, anew for each request.
+//!
+//! Needs the service connection's id, tenant and client id, which Azure's own tasks set, and `SYSTEM_ACCESSTOKEN`,
+//! which the pipeline maps into the step.
+
+use super::entra::{self, Application, Proof};
+use super::oidc::{self, Provider};
+use super::{Ask, Failure, Source};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::http::{Answer, Method};
+use crate::secret::Secret;
+use crate::settings::{Lack, Principal, Settings};
+use crate::token::Token;
+
+const URL: &str = "SYSTEM_OIDCREQUESTURI";
+const TOKEN: &str = "SYSTEM_ACCESSTOKEN";
+
+struct AzurePipelines {
+    principal: Principal,
+    connection: String,
+}
+
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
+    let principal = match settings.identities.principal(&[]) {
+        Err(lack @ Lack::Keys { .. }) => of_connection(settings.environment())?.ok_or(lack)?,
+        found => found?,
+    };
+    let Some(connection) = &settings.service_connection else {
+        return Err(Lack::Keys { set: None, missing: vec!["service_connection_id"] });
+    };
+    Ok(Box::new(AzurePipelines { principal, connection: connection.as_str().to_string() }))
+}
+
+/// The identity of the connection that a task of Azure's was given.
+fn of_connection(env: Environment<'_>) -> Result<Option<Principal>, Error> {
+    let tenant = env.text("AZURESUBSCRIPTION_TENANT_ID")?;
+    let client_id = env.text("AZURESUBSCRIPTION_CLIENT_ID")?;
+    let both = tenant.zip(client_id);
+    Ok(both.map(|(tenant, client_id)| Principal { tenant, client_id, proof: None }))
+}
+
+impl Source for AzurePipelines {
+    fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
+        let env = ask.settings.environment();
+        let Some(url) = env.text(URL)? else {
+            return Err(Failure::nothing_here(format!(
+                "This is no job of Azure Pipelines: {URL} is not set."
+            )));
+        };
+        let Some(bearer) = env.text(TOKEN)?.map(Secret::new) else {
+            return Err(crate::settings::config(format!(
+                "{TOKEN} is not set: map it into the step (env: {TOKEN}: $(System.AccessToken))."
+            ))
+            .into());
+        };
+        let query = entra::form(&[("api-version", "7.1"), ("serviceConnectionId", &self.connection)]);
+        let pipeline = Provider {
+            place: oidc::place(ask.settings, URL, &url, &query)?,
+            name: "Azure Pipelines",
+            member: "oidcToken",
+            secret: bearer,
+        };
+        let application = Application {
+            tenant: &self.principal.tenant,
+            client_id: &self.principal.client_id,
+            proof: "federated token",
+            proof_name: "the service connection",
+        };
+        let place = entra::place(ask.settings, &self.principal.tenant)?;
+        entra::fetch(&place, ask, &application, || self.assertion(&pipeline, ask).map(Proof::Assertion))
+    }
+
+    fn has_proof(&self) -> bool {
+        true
+    }
+
+    // It may stand for a user-assigned identity.
+    fn is_named_in_management(&self) -> bool {
+        true
+    }
+}
+
+impl AzurePipelines {
+    fn assertion(&self, pipeline: &Provider, ask: &Ask<'_>) -> Result<Secret, Failure> {
+        let authorization = Secret::new(format!("Bearer {}", pipeline.secret.reveal()));
+        let headers = [
+            ("Accept", "application/json"),
+            ("Authorization", authorization.reveal()),
+            // Else who is not let in is sent to a page for people.
+            ("X-TFS-FedAuthRedirect", "Suppress"),
+        ];
+        let post = Method::Post { content_type: "application/json", body: "" };
+        let (answer, _) = pipeline.place.ask(&post, &headers, ask.deadline)?;
+        let ids = ids(&answer);
+        match answer.status {
+            300..=399 | 401 | 403 => pipeline.read(
+                &answer,
+                &format!("did not accept {TOKEN}{ids}"),
+                "Map the job's own $(System.AccessToken) into the step; it ends with the job.",
+            ),
+            _ => pipeline.read(
+                &answer,
+                &format!("gave no token for the service connection {}{ids}", self.connection),
+                "Check the connection's id, and that the pipeline may use it.",
+            ),
+        }
+    }
+}
+
+/// What its support asks for.
+fn ids(answer: &Answer) -> String {
+    let ids: Vec<String> = ["x-vss-e2eid", "x-msedge-ref"]
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", answer.header(name)?)))
+        .collect();
+    if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) }
+}

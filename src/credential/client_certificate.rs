@@ -1,0 +1,63 @@
+//! A service principal with a certificate.
+//!
+//! Needs a tenant, a client id and a file with the certificate and its private key. Each request carries a statement
+//! signed with the key; the file is read at each fetch, so that a renewed certificate needs no restart.
+
+use super::certificate::Certificate;
+use super::entra::{self, Application, Proof};
+use super::{Ask, Failure, Source, assertion};
+use crate::error::Error;
+use crate::os;
+use crate::settings::{Lack, Principal, Settings, config};
+use crate::token::Token;
+
+pub(super) const PROOFS: &[&str] = &["client_certificate_path"];
+
+/// Longer than any certificate with its chain and key.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+struct ClientCertificate(Principal);
+
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
+    let principal = settings.identities.principal(PROOFS)?;
+    Ok(Box::new(ClientCertificate(principal)))
+}
+
+impl ClientCertificate {
+    fn read(&self, settings: &Settings) -> Result<Certificate, Error> {
+        let (path, name) = self.0.proof_file();
+        let unusable = |why: String| config(format!("{name} names {}, which {why}.", path.display()));
+        let bytes = os::read_plain(&path, LONGEST_FILE)
+            .map_err(|error| unusable(format!("cannot be read: {error}")))?;
+        let password = settings.certificate_password.as_ref().map(|value| &value.text);
+        Certificate::read(&bytes, password, os::unix_now()).map_err(|error| unusable(error.to_string()))
+    }
+}
+
+impl Source for ClientCertificate {
+    fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
+        let certificate = self.read(ask.settings)?;
+        let (_, name) = self.0.proof_file();
+        let application = Application {
+            tenant: &self.0.tenant,
+            client_id: &self.0.client_id,
+            proof: "client certificate",
+            proof_name: name,
+        };
+        let place = entra::place(ask.settings, &self.0.tenant)?;
+        let with_chain = ask.settings.send_certificate_chain;
+        entra::fetch(&place, ask, &application, || {
+            let now = os::unix_now();
+            let made = assertion::make(&certificate, with_chain, application.client_id, place.url(), now)?;
+            Ok(Proof::Assertion(made))
+        })
+    }
+
+    fn has_proof(&self) -> bool {
+        true
+    }
+
+    fn is_nameless(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,70 @@
+//! A job of GitHub Actions (GitHub Docs: "OpenID Connect reference"): GitHub vouches for it, anew for each request.
+//!
+//! Needs a tenant, a client id, and the job's permission `id-token: write`.
+
+use super::entra::{self, Application, Proof};
+use super::oidc::{self, Provider};
+use super::{Ask, Failure, Source};
+use crate::http::Method;
+use crate::secret::Secret;
+use crate::settings::{Lack, Principal, Settings};
+use crate::token::Token;
+
+const URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+const TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+
+/// Whom the job's token is for (Microsoft Learn: "Workload identity federation").
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+
+struct GithubActions(Principal);
+
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
+    Ok(Box::new(GithubActions(settings.identities.principal(&[])?)))
+}
+
+impl Source for GithubActions {
+    fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
+        let env = ask.settings.environment();
+        let (Some(url), Some(bearer)) = (env.text(URL)?, env.text(TOKEN)?.map(Secret::new)) else {
+            return Err(Failure::nothing_here(format!(
+                "This is no job of GitHub Actions that may have a token: {URL} and {TOKEN} are not set. Give the job \
+                 the permission id-token: write."
+            )));
+        };
+        let query = entra::form(&[("audience", AUDIENCE)]);
+        let github = Provider {
+            place: oidc::place(ask.settings, URL, &url, &query)?,
+            name: "GitHub Actions",
+            member: "value",
+            secret: bearer,
+        };
+        let application = Application {
+            tenant: &self.0.tenant,
+            client_id: &self.0.client_id,
+            proof: "federated token",
+            proof_name: "the job's token",
+        };
+        let place = entra::place(ask.settings, &self.0.tenant)?;
+        entra::fetch(&place, ask, &application, || assertion(&github, ask).map(Proof::Assertion))
+    }
+
+    fn has_proof(&self) -> bool {
+        true
+    }
+
+    // It may stand for a user-assigned identity.
+    fn is_named_in_management(&self) -> bool {
+        true
+    }
+}
+
+fn assertion(github: &Provider, ask: &Ask<'_>) -> Result<Secret, Failure> {
+    let authorization = Secret::new(format!("bearer {}", github.secret.reveal()));
+    let headers = [("Accept", "application/json"), ("Authorization", authorization.reveal())];
+    let (answer, _) = github.place.ask(&Method::Get, &headers, ask.deadline)?;
+    github.read(
+        &answer,
+        "gave no token for this job",
+        "Check that the job has the permission id-token: write, and that it still runs.",
+    )
+}
