@@ -1,7 +1,7 @@
 /* Calls the library as a C program does. Arguments are commands, each ended by a lone ";"; each prints one line:
  * the command's name, then key=value pairs; errmsg= is the last and reaches to the line's end.
  *
- *   get_token                       pgaad_get_token
+ *   get_token                       pgaad_get_token; get_user is pgaad_client_get_user
  *   connstring CONNINFO             pgaad_connstring
  *   connect CONNINFO                pgaad_connectdb
  *   params EXPAND [KEYWORD VALUE]...   pgaad_connectdb_params; the value @NULL is NULL
@@ -26,6 +26,8 @@
  *   suspend SECONDS                 the machine sleeps that long; set_clock SECONDS moves the wall clock alone
  *                                   (both need clock.c preloaded)
  *   ignore SIGNAL                   ignores it; catch SIGNAL counts it, caught prints on which threads it came
+ *   block                           this thread, and those that it starts, block all signals
+ *   reap                            from now on a thread takes the exit status of every child, whoever started it
  *   warm N                          N tokens with every system call forbidden but the clock's; -1: one, after invalidate
  *   fork_storm THREADS FORKS        forks while threads use clients 0 and 1; each child gets a token
  *   exec PROGRAM [ARGUMENT]...      becomes another program
@@ -41,6 +43,8 @@
  *   message                         of the last connection: PQerrorMessage, every byte of it
  *   libpq_version N                 pgaad_use_libpq: the linked libpq, which says that it is this version
  *
+ *   new_callback ... and what belongs to it: see callback.h
+ *
  * An argument @NULL is NULL, and "@file PATH" what that file holds; in others @TOKEN and @CONNSTRING stand for the
  * last that was printed. Values of options are printed with all but letters, digits and -._~/:,* as %XX.
  */
@@ -54,6 +58,8 @@
 #include <linux/seccomp.h>
 #include <pgaad.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -123,6 +129,8 @@ static void opened(const char *command, PGconn *made)
         PQstatus(conn) == CONNECTION_OK ? "OK" : "BAD", PQuser(conn) ? PQuser(conn) : "", message);
     free(message);
 }
+
+#include "callback.h"
 
 static void print_option(FILE *to, const char *keyword, const char *value)
 {
@@ -386,6 +394,30 @@ static void act_on(const char *number, void (*handler)(int))
         abort();
 }
 
+static void block(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigdelset(&all, SIGALRM); /* PATIENCE */
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+static void *reaper(void *unused)
+{
+    (void) unused;
+    for (;;)
+        if (waitpid(-1, NULL, 0) < 0)
+            usleep(200); /* no child now */
+    return NULL;
+}
+
+static void reap(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, reaper, NULL) || pthread_detach(thread))
+        abort();
+}
+
 /* A child says by its exit code how it went, since a system call too many kills it. */
 static void warm(int count)
 {
@@ -506,6 +538,9 @@ static void obey(char **a, int n)
     } else if (IS("client_connstring", 1)) {
         pgaad_status status = pgaad_client_connstring(client, a[1], &value, &errmsg);
         report(command, status, "connstring", value, errmsg);
+    } else if (IS("get_user", 0)) {
+        pgaad_status status = pgaad_client_get_user(client, &value, &errmsg);
+        report(command, status, "user", value, errmsg);
     } else if (IS("client_connect", 1)) {
         opened(command, pgaad_client_connectdb(client, a[1]));
     } else if (!strcmp(command, "client_params") && n >= 2) {
@@ -530,6 +565,14 @@ static void obey(char **a, int n)
         say_message();
     } else if (IS("echo", 1)) {
         say("echo %s\n", a[1]);
+    } else if ((!strcmp(command, "new_callback") || !strcmp(command, "new_unreleased")) && n >= 3) {
+        new_callback(command, a[1], a + 2, n - 2);
+    } else if (IS("supplier", 0)) {
+        say_supplier();
+    } else if (IS("go", 0)) {
+        sem_post(&gone);
+    } else if (IS("churn", 1)) {
+        churn(atoi(a[1]));
     } else if (IS("libpq_version", 1)) {
         pretended_version = atoi(a[1]);
         pgaad_status status = pgaad_use_libpq(pretending_symbol, NULL, &errmsg);
@@ -593,6 +636,10 @@ static void obey(char **a, int n)
         act_on(a[1], on_signal);
     } else if (IS("caught", 0)) {
         say("caught count=%d ours=%d\n", signals, signals_on_ours);
+    } else if (IS("block", 0)) {
+        block();
+    } else if (IS("reap", 0)) {
+        reap();
     } else if (IS("warm", 1)) {
         warm(atoi(a[1]));
     } else if (IS("fork_storm", 2)) {
@@ -665,6 +712,7 @@ static void run(char **a, int n)
 int main(int argc, char **argv)
 {
     alarm(PATIENCE);
+    sem_init(&gone, 0, 0);
     for (int i = 1, n; i < argc; i += n + 1) {
         for (n = 0; i + n < argc && strcmp(argv[i + n], ";"); n++)
             ;

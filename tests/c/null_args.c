@@ -152,6 +152,51 @@ static void null_for_the_short_way(void)
     PQfinish(stranger);
 }
 
+static void unwanted_fetch(void *userdata, const char *scope, int timeout_ms, pgaad_answer *answer)
+{
+    (void) userdata;
+    (void) scope;
+    (void) timeout_ms;
+    pgaad_answer_error(answer, PGAAD_UNAVAILABLE, NULL);
+}
+
+static void unwanted_release(void *released)
+{
+    ++*(int *) released;
+}
+
+static void null_for_callbacks(void)
+{
+    int released = 0;
+
+    pgaad_answer_token(NULL, "x", 1);
+    pgaad_answer_token(NULL, NULL, 0);
+    pgaad_answer_error(NULL, PGAAD_DENIED, "x");
+    pgaad_answer_error(NULL, INT_MIN, NULL);
+    pgaad_status status = pgaad_client_new_callback("", NULL, &released, unwanted_release, &made, &errmsg);
+    CHECK("client_new_callback(, NULL)", made == NULL);
+    failed("client_new_callback(, NULL)", PGAAD_INVALID_ARGUMENT, status);
+    failed("client_new_callback(, , , , NULL)", PGAAD_INVALID_ARGUMENT,
+           pgaad_client_new_callback("", unwanted_fetch, &released, unwanted_release, NULL, &errmsg));
+    CHECK("client_new_callback(NULLs)",
+          pgaad_client_new_callback(NULL, NULL, NULL, NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
+    status = pgaad_client_new_callback("x", unwanted_fetch, &released, unwanted_release, &made, NULL);
+    CHECK("client_new_callback(\"x\", NULL)", status == PGAAD_CONFIG && made == NULL);
+    junk();
+    CHECK("client_new_callback, which failed", released == 0);
+    pgaad_client *client;
+    worked("client_new_callback(NULL, , NULL, NULL)",
+           pgaad_client_new_callback(NULL, unwanted_fetch, NULL, NULL, &client, &errmsg));
+    pgaad_client_free(client);
+    worked("client_new_callback", pgaad_client_new_callback(NULL, unwanted_fetch, &released, unwanted_release,
+                                                            &client, &errmsg));
+    status = pgaad_client_get_token(client, -1, &text, NULL, &errmsg);
+    CHECK("an error without a message", text == NULL);
+    failed("an error without a message", PGAAD_UNAVAILABLE, status);
+    pgaad_client_free(client);
+    CHECK("client_free of a callback's", released == 1);
+}
+
 static void null_for_the_long_way(void)
 {
     const char *const keywords[] = {"dbname", NULL}, *const values[] = {"x", NULL};
@@ -169,6 +214,10 @@ static void null_for_the_long_way(void)
     CHECK("client_get_token(NULL)", text == NULL && expires_on == 0);
     failed("client_get_token(NULL)", PGAAD_INVALID_ARGUMENT, status);
     CHECK("client_get_token(NULLs)", pgaad_client_get_token(NULL, 0, NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
+    status = pgaad_client_get_user(NULL, &text, &errmsg);
+    CHECK("client_get_user(NULL)", text == NULL);
+    failed("client_get_user(NULL)", PGAAD_INVALID_ARGUMENT, status);
+    CHECK("client_get_user(NULLs)", pgaad_client_get_user(NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
     status = pgaad_client_connstring(NULL, "", &text, &errmsg);
     CHECK("client_connstring(NULL)", text == NULL);
     failed("client_connstring(NULL)", PGAAD_INVALID_ARGUMENT, status);
@@ -198,6 +247,10 @@ static void null_for_the_long_way(void)
             CHECK("client_get_token", text == NULL && (i % 2 || expires_on == 0));
             failed("client_get_token", PGAAD_UNAVAILABLE, status);
         }
+        failed("client_get_user(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_get_user(client, NULL, &errmsg));
+        status = pgaad_client_get_user(client, &text, &errmsg);
+        CHECK("client_get_user", text == NULL);
+        failed("client_get_user", PGAAD_UNAVAILABLE, status);
         failed("client_connstring(, NULL)", PGAAD_INVALID_ARGUMENT,
                pgaad_client_connstring(client, "", NULL, &errmsg));
         status = pgaad_client_connstring(client, NULL, &text, &errmsg);
@@ -317,6 +370,7 @@ int main(int argc, char **argv)
     null_before_the_first_connect();
     null_for_the_short_way();
     null_for_the_long_way();
+    null_for_callbacks();
     garbage_for_strings(atoi(argv[1]));
     long_strings();
     puts("done");

@@ -1,24 +1,24 @@
 //! Programs that have more rights than their caller (setuid, `AT_SECURE`): the caller's variables decide nothing.
 
 use std::fs::{Permissions, copy, set_permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use emulator::{APP_ONE, Emulator, Fault, Gate};
 use tempfile::TempDir;
 
-use crate::harness::{Driver, NO_IMDS, Options, conninfo, ground, program, signed_in};
+use crate::harness::{Driver, NO_IMDS, Options, conninfo, ground, is_root, program, signed_in};
 
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A folder with programs that run as root, whoever starts them.
-struct Raised(TempDir);
+pub struct Raised(TempDir);
 
 impl Raised {
     /// None, and a line that says so, where this test does not run as root.
-    fn new() -> Option<Self> {
-        if std::fs::metadata("/proc/self").expect("this process").uid() != 0 {
+    pub fn new() -> Option<Self> {
+        if !is_root() {
             eprintln!("not tested: only root can make a setuid program of root's");
             return None;
         }
@@ -36,10 +36,10 @@ impl Raised {
             install.args(["-m", "4755"]).arg(program(name, libraries)).arg(&path);
             assert!(install.status().is_ok_and(|status| status.success()), "no copy in {}", path.display());
         }
-        driver.instead(path).under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        driver.instead(path).as_nobody()
     }
 
-    fn driver(&self, driver: Driver) -> Driver {
+    pub fn driver(&self, driver: Driver) -> Driver {
         self.of(driver, "driver", &["-lpq"])
     }
 }

@@ -9,33 +9,9 @@ use emulator::{
     TENANT_ONE,
 };
 
-use crate::harness::{Line, Session, conninfo, signed_in};
+use crate::harness::{ask, assert_one_clear_line, conninfo, in_order, is_one_clear_line, signed_in};
 
-const NOW: &[&str] = &["client_get_token", "-1"];
 const NOBODY: &str = "aaaaaaaa-0000-0000-0000-00000000dead";
-
-/// Whether the words stand in the text, in this order.
-fn in_order(text: &str, words: &[&str]) -> bool {
-    words.iter().try_fold(text, |rest, word| rest.split_once(word).map(|(_, rest)| rest)).is_some()
-}
-
-/// What holds for every message. A line break would have made two lines of it, the last of them without a status.
-fn is_one_clear_line(line: &Line, status: &str) -> bool {
-    let message = line.errmsg();
-    let plain = message.starts_with("pgaad: ") && !message.contains(|c: char| c.is_control());
-    line.status() == status && plain && message.len() < 2048
-}
-
-#[track_caller]
-fn assert_one_clear_line(line: &Line, status: &str) {
-    assert!(is_one_clear_line(line, status), "not {status}, or no clear line: {line:?}");
-}
-
-/// A new client with these settings beside the environment, and its first answer.
-fn ask(session: &mut Session, settings: &str) -> Line {
-    let made = session.one(&["new", settings]);
-    if made.status() == "PGAAD_OK" { session.one(NOW) } else { made }
-}
 
 fn without_ids(message: &str) -> &str {
     message.split(" (trace id").next().unwrap_or_default()

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -289,6 +291,16 @@ impl Driver {
         self
     }
 
+    /// Runs it as nobody, which only root can do.
+    pub fn as_nobody(self) -> Self {
+        self.under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    }
+
+    /// Runs it in this directory.
+    pub fn in_dir(self, dir: &Path) -> Self {
+        self.under(&["/usr/bin/env", "-C", &dir.display().to_string()])
+    }
+
     /// Runs another program in the driver's place; its arguments are the first command's.
     pub fn instead(mut self, program: PathBuf) -> Self {
         self.program = Some(program);
@@ -485,6 +497,24 @@ impl Session {
     }
 }
 
+/// Whether these tests run as root, who may do more than they need at times.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0)
+}
+
+/// A failure with this status, told in one clear line that has all of these parts.
+#[track_caller]
+pub fn assert_fails(line: &Line, status: &str, parts: &[&str]) {
+    let message = line.errmsg();
+    // A line break would have made two lines of it, the last of them without a status.
+    assert_eq!(line.status(), status, "{line:?}");
+    let plain = message.starts_with("pgaad: ") && !message.contains(char::is_control) && message.len() < 2048;
+    assert!(plain, "no clear line: {line:?}");
+    for part in parts {
+        assert!(message.contains(part), "nothing of {part:?} in {line:?}");
+    }
+}
+
 /// Blocks until `done` holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -502,6 +532,54 @@ pub fn each<T: Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
         threads.into_iter().filter_map(|thread| thread.join().err()).count()
     });
     assert_eq!(failed, 0, "{failed} of {} rows failed, see above", rows.len());
+}
+
+/// The command that gets a token from the client of the moment.
+pub const NOW: &[&str] = &["client_get_token", "-1"];
+
+/// A new client with these settings beside the environment, and its first answer.
+pub fn ask(session: &mut Session, settings: &str) -> Line {
+    let made = session.one(&["new", settings]);
+    if made.status() == "PGAAD_OK" { session.one(NOW) } else { made }
+}
+
+/// What the same client answers when it must ask again.
+pub fn ask_again(session: &mut Session) -> Line {
+    session.ask(&["invalidate"]);
+    session.one(NOW)
+}
+
+/// Whether the words stand in the text, in this order.
+pub fn in_order(text: &str, words: &[&str]) -> bool {
+    words.iter().try_fold(text, |rest, word| rest.split_once(word).map(|(_, rest)| rest)).is_some()
+}
+
+/// What holds for every message. A line break would have made two lines of it, the last of them without a status.
+pub fn is_one_clear_line(line: &Line, status: &str) -> bool {
+    let message = line.errmsg();
+    let plain = message.starts_with("pgaad: ") && !message.contains(|c: char| c.is_control());
+    line.status() == status && plain && message.len() < 2048
+}
+
+#[track_caller]
+pub fn assert_one_clear_line(line: &Line, status: &str) {
+    assert!(is_one_clear_line(line, status), "not {status}, or no clear line: {line:?}");
+}
+
+/// A failure with this status, whose one clear line has these words in this order.
+#[track_caller]
+pub fn assert_refused(line: &Line, status: &str, words: &[&str]) {
+    assert_one_clear_line(line, status);
+    assert!(in_order(line.errmsg(), words), "{words:?}: {line:?}");
+}
+
+/// Takes a file's readers away, and the driver's right to read it all the same, which root has.
+pub fn unreadable(driver: Driver, path: impl AsRef<Path>) -> Driver {
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).expect("our own file");
+    match std::fs::read(path) {
+        Ok(_) => driver.under(&["setpriv", "--bounding-set=-dac_override,-dac_read_search"]),
+        Err(_) => driver,
+    }
 }
 
 /// A driver whose environment makes it sign in to the emulator as the first application.

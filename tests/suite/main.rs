@@ -3,6 +3,7 @@
 mod abi;
 mod at_secure;
 mod cache;
+mod certificate;
 mod connect;
 mod connstring;
 mod differential;
@@ -12,6 +13,7 @@ mod fork;
 mod harness;
 mod install;
 mod log;
+mod managed_identity;
 mod memory;
 mod policy;
 mod proxy;
