@@ -124,7 +124,7 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
             Turn::Fail(error) => return Err(error),
             Turn::Wait(flight) => flight,
             Turn::Fetch(flight) => {
-                self.set_off(&flight);
+                self.set_off(&flight, deadline);
                 flight
             }
         };
@@ -142,16 +142,17 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         }
     }
 
-    fn set_off(self: &Arc<Self>, flight: &Arc<Fetching<T>>) {
-        if !self.on_callers_thread {
-            let (slot, flown) = (self.clone(), flight.clone());
-            // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
-            if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown)).is_ok() {
-                return;
-            }
+    fn set_off(self: &Arc<Self>, flight: &Arc<Fetching<T>>, patience: Instant) {
+        let deadline = Instant::now() + self.fetch_time;
+        if self.on_callers_thread {
+            return self.fly(flight, deadline.min(patience));
         }
-        // Here, and the caller waits as long as it takes.
-        self.fly(flight);
+        let (slot, flown) = (self.clone(), flight.clone());
+        // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
+        if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown, deadline)).is_err() {
+            // No thread to be had: then here, and the caller waits as long as it takes.
+            self.fly(flight, deadline);
+        }
     }
 
     fn living(&self) -> Option<Arc<Held<T>>> {
@@ -192,8 +193,7 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     }
 
     /// Fetches, keeps the result and hands it to those who wait.
-    fn fly(&self, flight: &Arc<Fetching<T>>) {
-        let deadline = Instant::now() + self.fetch_time;
+    fn fly(&self, flight: &Arc<Fetching<T>>, deadline: Instant) {
         let result =
             bug::contain(|| (self.fetch)(deadline)).unwrap_or_else(|bug| Err(bug.into())).map(Arc::new);
         self.state.with(|state| {

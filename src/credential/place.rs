@@ -120,7 +120,9 @@ impl Place {
                 );
                 Failure::new(ErrorKind::Timeout, text, Retry::Soon)
             }
-            http::Failure::Network(why) => network(why, self.hints.network, Retry::Soon),
+            http::Failure::Unreached(why) | http::Failure::Network(why) => {
+                network(why, self.hints.network, Retry::Soon)
+            }
             http::Failure::Proxy(why) => network(
                 format!("the proxy refused: {why}"),
                 "Check the proxy's user and password.",
@@ -139,7 +141,7 @@ impl Place {
     pub(super) fn describe(&self, failure: &http::Failure) -> String {
         let why = match failure {
             http::Failure::Timeout(_) => no_connection(),
-            http::Failure::Network(why) => why.clone(),
+            http::Failure::Unreached(why) | http::Failure::Network(why) => why.clone(),
             _ => "no answer".into(),
         };
         format!("{} cannot be reached: {why}. {}", self.name, self.hints.network)

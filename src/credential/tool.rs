@@ -1,7 +1,7 @@
 //! A developer's command that prints a token: `az`, `azd`.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind::{NotFound, TimedOut};
+use std::io::ErrorKind::{FileTooLarge, NotFound, TimedOut};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -72,6 +72,7 @@ impl Tool {
                 );
                 Failure::new(ErrorKind::Timeout, text, Retry::Never).here(false)
             }
+            FileTooLarge => self.protocol("printed far more than a token"),
             NotFound => self.not_installed(),
             _ => Failure::nothing_here(format!("{title} ({name}) could not be run: {error}.")),
         })

@@ -3,6 +3,7 @@
 mod resolver;
 mod tls;
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Uri};
@@ -35,7 +36,9 @@ impl Answer {
 pub(crate) enum Failure {
     /// The time was up, while doing what is said.
     Timeout(&'static str),
-    /// No connection, or one that broke; another try may help.
+    /// No connection; another try may help.
+    Unreached(String),
+    /// A connection that broke; another try may help.
     Network(String),
     /// The proxy wants none of it, and will not the next time.
     Proxy(String),
@@ -51,7 +54,7 @@ pub(crate) const CONNECTING: &str = "connecting";
 impl Failure {
     /// Whether there may be nobody at all.
     pub(crate) fn is_unreached(&self) -> bool {
-        matches!(self, Self::Network(_) | Self::Timeout(CONNECTING))
+        matches!(self, Self::Unreached(_) | Self::Timeout(CONNECTING))
     }
 }
 
@@ -146,14 +149,16 @@ fn failure(error: ureq::Error) -> Failure {
         ureq::Error::Io(error) => {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(tls) => tls_failure(tls),
+                None if is_about_connecting(error.kind()) => Failure::Unreached(error.to_string()),
                 None => Failure::Network(error.to_string()),
             }
         }
-        ureq::Error::HostNotFound => Failure::Network("its name has no address".into()),
+        ureq::Error::HostNotFound => Failure::Unreached("its name has no address".into()),
         ureq::Error::ConnectProxyFailed(why) if why.contains("responded 4") => Failure::Proxy(why),
         ureq::Error::ConnectProxyFailed(why) => Failure::Network(format!("the proxy failed: {why}")),
-        ureq::Error::ConnectionFailed => Failure::Network("no connection".into()),
-        ureq::Error::Other(error) => Failure::Network(error.to_string()),
+        ureq::Error::ConnectionFailed => Failure::Unreached("no connection".into()),
+        // The look-up of its name failed.
+        ureq::Error::Other(error) => Failure::Unreached(error.to_string()),
         ureq::Error::BodyExceedsLimit(limit) => {
             Failure::Protocol(format!("an answer of more than {limit} bytes"))
         }
@@ -161,10 +166,17 @@ fn failure(error: ureq::Error) -> Failure {
     }
 }
 
+/// Whether there was no connection yet when this happened.
+fn is_about_connecting(kind: ErrorKind) -> bool {
+    use ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable, PermissionDenied};
+    matches!(kind, ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable | PermissionDenied)
+}
+
 fn tls_failure(error: &rustls::Error) -> Failure {
-    use rustls::CertificateError::{ApplicationVerificationFailure, UnknownIssuer};
+    use rustls::CertificateError::{ApplicationVerificationFailure, BadSignature, UnknownIssuer};
     match error {
-        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+        // The second: a root of that name is trusted, but it is another one.
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
             Failure::Untrusted("its certificate ends in no root that is trusted here".into())
         }
         rustls::Error::InvalidCertificate(ApplicationVerificationFailure) => {

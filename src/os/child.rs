@@ -17,7 +17,7 @@ pub(crate) struct Printed {
 }
 
 /// Runs a command with nothing to read. `TimedOut`: it did not end by the deadline, and was killed with all that it
-/// started. More than `most` bytes of output are an error.
+/// started. `FileTooLarge`: it printed more than `most` bytes, and was killed too.
 pub(crate) fn run(command: &mut Command, deadline: Instant, most: usize) -> io::Result<Printed> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Its own group, so that what it starts ends with it.
@@ -83,7 +83,7 @@ impl<R: Read + AsRawFd> Pipe<R> {
             match from.read(&mut *buffer) {
                 Ok(0) => self.from = None,
                 Ok(length) if self.text.len() + length > most => {
-                    return Err(io::Error::other(format!("it printed more than {most} bytes")));
+                    return Err(io::ErrorKind::FileTooLarge.into());
                 }
                 Ok(length) => self.text.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == WouldBlock => break,

@@ -222,7 +222,7 @@ impl Identities {
     /// The keys that are missing for an application.
     fn lack(&self, client_id: Option<&Value>, proof: Option<&Value>, proofs: &[&'static str]) -> Lack {
         let supplied = self.supplier().and_then(|members| members[0].identity_keys().next());
-        let set = supplied.or(proof).or(client_id).map(|value| value.name.clone());
+        let set = supplied.or(proof).or(client_id).or(self.tenant()).map(|value| value.name.clone());
         let parts = [Some(("tenant_id", self.tenant())), Some(("client_id", client_id))];
         let proof = proofs.first().map(|key| (*key, proof));
         let missing = parts.into_iter().chain([proof]).flatten().filter(|(_, value)| value.is_none());

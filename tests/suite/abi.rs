@@ -149,15 +149,7 @@ fn nothing_in_the_library_can_end_its_host() {
         // Rust's own runtime imports abort, for memory exhaustion and panics in panics, and what it starts commands with
         // (az): _exit is for the child that could not become one. Another test sees to what we call ourselves.
         assert!(imports.contains("abort") && imports.contains("malloc"), "nm works: {imports:?}");
-        for name in [
-            "exit",
-            "_Exit",
-            "quick_exit",
-            "at_quick_exit",
-            "raise",
-            "tgkill",
-            "pthread_kill",
-        ] {
+        for name in ["exit", "_Exit", "quick_exit", "at_quick_exit", "raise", "tgkill", "pthread_kill"] {
             assert!(!imports.contains(name), "{name} in {}", folder.display());
         }
         for name in ["sigaction", "sigvec", "vfork", "execve", "system", "popen"] {

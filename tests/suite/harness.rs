@@ -293,7 +293,7 @@ impl Driver {
 
     /// Runs it as nobody, which only root can do.
     pub fn as_nobody(self) -> Self {
-        self.under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        self.under(&["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     }
 
     /// Runs it in this directory.

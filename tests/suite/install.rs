@@ -218,6 +218,23 @@ fn the_example_params_tells_whose_failure_it_is() {
 }
 
 #[test]
+fn the_example_callback_takes_the_programs_own_token() {
+    let installed = installed();
+    let callback = installed.example("callback");
+    let ground = ground();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{}\n", ground.emulator.entra().mint(&APP_ONE))).expect("written");
+    // Nothing says who to be but the token.
+    let env = ground.postgres.env(APP_ONE.role);
+    let run = |path: &str| said(&installed.run(&callback, &[path], &env));
+    let path = file.path().to_str().expect("a path");
+    assert_eq!(run(path), (Some(0), "signed in as app-one\n".to_owned(), String::new()));
+    let (code, out, err) = run("/nonexistent");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert_eq!(err, "pgaad: The token callback failed: the token file cannot be read.\n");
+}
+
+#[test]
 fn the_example_get_token_shows_no_token() {
     let emulator = Emulator::start();
     let installed = installed();

@@ -42,6 +42,7 @@ pub(super) struct Refusal<'a> {
     /// The endpoint's own sentence.
     pub(super) said: String,
     pub(super) is_json: bool,
+    pub(super) body: &'a [u8],
 }
 
 pub(super) fn nothing_special(_: &Endpoint<'_>, _: &Refusal<'_>) -> Option<Failure> {
@@ -174,14 +175,14 @@ impl Endpoint<'_> {
                     return Err(self.place.try_later(answer, &said));
                 }
                 let code = error.as_str().or(error["code"].as_str()).unwrap_or_default();
-                let refusal = Refusal { status, code, said, is_json: json.is_object() };
+                let refusal = Refusal { status, code, said, is_json: json.is_object(), body: &answer.body };
                 Err((self.refused)(self, &refusal).unwrap_or_else(|| self.refusal(&refusal, answer)))
             }
         }
     }
 
     fn refusal(&self, refusal: &Refusal<'_>, answer: &Answer) -> Failure {
-        let Refusal { status, code, said, is_json } = refusal;
+        let Refusal { status, code, said, is_json, .. } = refusal;
         let lower = said.to_ascii_lowercase();
         let name = self.place.name();
         let denied = |what: &str, hint: &str| {
@@ -234,8 +235,7 @@ impl Endpoint<'_> {
                 )
             }
             None => format!(
-                "{name} has no identity to give tokens for{words}. Assign one, and set PGAAD_CLIENT_ID if it is a \
-                 user-assigned one."
+                "{name} has no identity to give tokens for{words}. Assign one to what the program runs on."
             ),
         };
         Failure::nothing_here(text).here(self.managed.is_deliberate)

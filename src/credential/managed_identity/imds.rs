@@ -75,7 +75,7 @@ fn place(settings: &Settings, host: &str, url: String) -> Result<Place, Error> {
 
 fn refused(endpoint: &Endpoint<'_>, refusal: &Refusal<'_>) -> Option<Failure> {
     let name = endpoint.place.name();
-    let unreachable = refusal.said.to_ascii_lowercase().contains("unreachable");
+    let unreachable = String::from_utf8_lossy(refusal.body).to_ascii_lowercase().contains("unreachable");
     match (refusal.status, refusal.code) {
         // Docker Desktop's proxy, for an address where nothing is.
         (403, _) if unreachable => Some(Failure::nothing_here(format!(

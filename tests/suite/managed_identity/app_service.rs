@@ -7,7 +7,8 @@ use emulator::{
 };
 
 use super::{
-    ask, assert_is, assert_keeps_secret, assert_names, assert_no_other, assert_signs_in, expires_on, program_on,
+    ask, assert_is, assert_keeps_secret, assert_names, assert_no_other, assert_signs_in, expires_on,
+    program_on,
 };
 use crate::harness::{assert_fails, each, ground};
 
@@ -88,7 +89,8 @@ fn the_end_is_told_as_a_time_alone() {
     let service = Endpoint::start(&emulator, AppService::new());
     let program = program_on(service.env());
     let far = 4_102_444_800_i64;
-    for fault in [Fault::none(), Fault::field("expires_on", far), Fault::field("expires_on", far.to_string())] {
+    for fault in [Fault::none(), Fault::field("expires_on", far), Fault::field("expires_on", far.to_string())]
+    {
         service.front().faults().next(fault);
         let got = expires_on(&program);
         let end = claims(service.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
@@ -108,7 +110,8 @@ fn the_end_is_told_as_a_time_alone() {
 #[test]
 fn old_dates_are_utc_wherever_the_program_runs() {
     let emulator = Emulator::start();
-    let rows: Vec<_> = CLOCKS.iter().flat_map(|clock| ["UTC0", "XXX-14", "YYY+11"].map(|zone| (*clock, zone))).collect();
+    let rows: Vec<_> =
+        CLOCKS.iter().flat_map(|clock| ["UTC0", "XXX-14", "YYY+11"].map(|zone| (*clock, zone))).collect();
     each(&rows, |(clock, zone)| {
         let old = Endpoint::start(&emulator, OldAppService::new(*clock));
         // A token that does not tell its end itself.
@@ -142,7 +145,11 @@ fn refusals_name_their_cause() {
     service.front().faults().next(Fault::status_without_code(503, ""));
     assert_is(&program.one(&["get_token"]), &SYSTEM_IDENTITY);
     service.configure(|site| site.system = None);
-    assert_fails(&program.one(&["get_token"]), "PGAAD_CONFIG", &["Multiple user assigned", "PGAAD_CLIENT_ID"]);
+    assert_fails(
+        &program.one(&["get_token"]),
+        "PGAAD_CONFIG",
+        &["Multiple user assigned", "PGAAD_CLIENT_ID"],
+    );
     service.configure(|site| site.user_assigned = Vec::new());
     assert_fails(&program.one(&["get_token"]), "PGAAD_UNAVAILABLE", &["no identity", "PGAAD_CLIENT_ID"]);
 }
@@ -156,6 +163,8 @@ fn an_endpoint_that_is_none_is_named() {
         assert_fails(&line, "PGAAD_CONFIG", &["IDENTITY_ENDPOINT"]);
     }
     // The platform says that it is there.
-    let line = program_on(service.env()).env("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token").one(&["get_token"]);
+    let line = program_on(service.env())
+        .env("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
+        .one(&["get_token"]);
     assert_fails(&line, "PGAAD_NETWORK", &["http://127.0.0.1:1/msi/token", "IDENTITY_ENDPOINT"]);
 }

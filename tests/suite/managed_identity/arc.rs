@@ -50,7 +50,9 @@ fn each_name_of_an_identity_has_its_parameter_and_its_echo() {
     assert_is(&ask(&program, &shouted), who);
     // Some agents spell this one as App Service does.
     arc.front().faults().next(Fault::none());
-    arc.front().faults().next(Fault::without("msi_res_id").set("mi_res_id", who.resource_id.expect("it has one")));
+    arc.front()
+        .faults()
+        .next(Fault::without("msi_res_id").set("mi_res_id", who.resource_id.expect("it has one")));
     assert_is(&ask(&program, &by_resource), who);
 
     for (settings, fault) in [
@@ -161,7 +163,11 @@ fn an_answer_of_the_agents_is_judged_as_any() {
     faults.next(Fault::body(200, "application/json", r#"{"access_token":"a.b.c","expires_in":"3600"}"#));
     assert_fails(&program.one(&["get_token"]), "PGAAD_PROTOCOL", &["without asking"]);
     for (fault, status, parts) in [
-        (Fault::status_without_code(403, "unauthorized_client"), "PGAAD_DENIED", &["403", "made to order"][..]),
+        (
+            Fault::status_without_code(403, "unauthorized_client"),
+            "PGAAD_DENIED",
+            &["403", "made to order"][..],
+        ),
         (Fault::html(200), "PGAAD_PROTOCOL", &["text/html"]),
         (Fault::status_without_code(429, "x").retry_after(600), "PGAAD_THROTTLED", &["600 s"]),
     ] {
@@ -188,7 +194,8 @@ fn an_installed_agent_is_asked_without_variables() {
     let log = dir.path().join("log");
     let made = "mount -t tmpfs none /opt && mkdir -p /opt/azcmagent/bin && : >/opt/azcmagent/bin/himds && exec \"$@\"";
     let flag = if is_root() { "-m" } else { "-rm" };
-    let can_mount = std::process::Command::new("unshare").args([flag, "mount", "-t", "tmpfs", "none", "/opt"]).output();
+    let can_mount =
+        std::process::Command::new("unshare").args([flag, "mount", "-t", "tmpfs", "none", "/opt"]).output();
     if !can_mount.is_ok_and(|output| output.status.success()) {
         eprintln!("not tested: no agent can be installed for one program here");
         return;

@@ -3,7 +3,9 @@
 use emulator::serde_json::json;
 use emulator::{Emulator, Endpoint, Fault, IDENTITY_ONE, Imds, Nowhere, Proxy, SYSTEM_IDENTITY};
 
-use super::{ask, assert_is, assert_names, assert_no_other, assert_signs_in, beside_a_proxy, expires_on, program_on};
+use super::{
+    ask, assert_is, assert_names, assert_no_other, assert_signs_in, beside_a_proxy, expires_on, program_on,
+};
 use crate::harness::{ClosedPort, Driver, assert_fails, each, ground, shim};
 
 fn program(imds: &Endpoint<Imds>) -> Driver {
@@ -98,7 +100,11 @@ fn each_refusal_names_its_cause() {
     for (fault, status, parts) in [
         // Somebody else answers.
         (Imds::unreachable(), "PGAAD_UNAVAILABLE", &["unreachable"][..]),
-        (Fault::body(403, "application/json", r#"{"error":"Host is Unreachable"}"#), "PGAAD_UNAVAILABLE", &["proxy"]),
+        (
+            Fault::body(403, "application/json", r#"{"error":"Host is Unreachable"}"#),
+            "PGAAD_UNAVAILABLE",
+            &["proxy"],
+        ),
         (Fault::html(200), "PGAAD_PROTOCOL", &["text/html", "200"]),
         (Fault::html(400), "PGAAD_PROTOCOL", &["text/html", "400"]),
         (Fault::html(403), "PGAAD_PROTOCOL", &["text/html", "403"]),
@@ -148,7 +154,8 @@ fn numbers_may_be_strings_and_strings_numbers() {
     let emulator = Emulator::start();
     let imds = Endpoint::start(&emulator, Imds);
     let program = program(&imds);
-    let end = || emulator::claims(imds.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
+    let end =
+        || emulator::claims(imds.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
     let far = 4_102_444_800_i64;
     for fault in [
         Fault::none(),
@@ -167,7 +174,9 @@ fn numbers_may_be_strings_and_strings_numbers() {
 
 #[test]
 fn where_nobody_is_there_is_no_identity() {
-    if std::fs::read_to_string("/sys/class/dmi/id/chassis_asset_tag").is_ok_and(|tag| tag.starts_with("7783-7084-")) {
+    if std::fs::read_to_string("/sys/class/dmi/id/chassis_asset_tag")
+        .is_ok_and(|tag| tag.starts_with("7783-7084-"))
+    {
         eprintln!("not tested: this is a machine of Azure's, which has a metadata service");
         return;
     }
@@ -190,8 +199,13 @@ fn where_nobody_is_there_is_no_identity() {
 
 #[test]
 fn the_host_is_a_url_without_a_path() {
-    for host in ["169.254.169.254", "ftp://127.0.0.1", "http://127.0.0.1/path", "http://a@127.0.0.1", "http://"] {
-        let line = Driver::new().env("PGAAD_AUTH", "managed_identity").env("PGAAD_IMDS_HOST", host).one(&["get_token"]);
+    for host in
+        ["169.254.169.254", "ftp://127.0.0.1", "http://127.0.0.1/path", "http://a@127.0.0.1", "http://"]
+    {
+        let line = Driver::new()
+            .env("PGAAD_AUTH", "managed_identity")
+            .env("PGAAD_IMDS_HOST", host)
+            .one(&["get_token"]);
         assert_fails(&line, "PGAAD_CONFIG", &["PGAAD_IMDS_HOST"]);
     }
 }

@@ -10,8 +10,8 @@ mod service_fabric;
 use std::ffi::OsString;
 
 use emulator::{
-    AppService, ArcAgent, Clock, CloudShell, Emulator, Endpoint, Fault, Front, IDENTITY_ONE, IDENTITY_TWO, Imds,
-    Kind, OldAppService, Principal, Proxy, SYSTEM_IDENTITY, ServiceFabric, claims,
+    AppService, ArcAgent, Clock, CloudShell, Emulator, Endpoint, Fault, Front, IDENTITY_ONE, IDENTITY_TWO,
+    Imds, Kind, OldAppService, Principal, Proxy, SYSTEM_IDENTITY, ServiceFabric, claims,
 };
 
 use crate::harness::{Driver, Line, assert_fails, conninfo, ground, shim};
@@ -77,7 +77,10 @@ fn assert_names(program: &Driver, endpoint: &Front, names: [&str; 3]) {
         let http = endpoint.requests().pop().expect("a request").http;
         assert_eq!(http.query(name).as_deref(), Some(id), "{http:?}");
         assert_eq!(http.target.matches('=').count(), 3, "more than version, resource and identity: {http:?}");
-        assert!(http.target.contains("resource=https%3A%2F%2Fossrdbms-aad.database.windows.net&"), "{http:?}");
+        assert!(
+            http.target.contains("resource=https%3A%2F%2Fossrdbms-aad.database.windows.net&"),
+            "{http:?}"
+        );
     }
 }
 
@@ -212,7 +215,8 @@ fn an_id_that_is_none_is_said_to_be_and_nothing_is_sent() {
 /// A program that is told of a proxy in each way there is, and finds this endpoint under a name that is not plainly
 /// this machine's.
 fn beside_a_proxy(program: Driver, proxy: &Proxy) -> Driver {
-    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "PGAAD_PROXY"];
+    let names =
+        ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "PGAAD_PROXY"];
     let variables = names.map(|name| (name.to_string(), OsString::from(proxy.url())));
     program.envs(variables).env("LD_PRELOAD", shim("slow_resolver"))
 }
@@ -238,7 +242,11 @@ fn no_request_goes_through_a_proxy() {
     assert_eq!(proxy.connects().len(), 0);
     for front in [imds.front(), service.front(), ml.front(), fabric.front(), shell.front()] {
         let seen = front.requests();
-        let forwarded = |name: &str| name.eq_ignore_ascii_case("x-forwarded-for") || name.eq_ignore_ascii_case("via");
-        assert!(seen.iter().all(|seen| !seen.http.headers.iter().any(|(name, _)| forwarded(name))), "{seen:?}");
+        let forwarded =
+            |name: &str| name.eq_ignore_ascii_case("x-forwarded-for") || name.eq_ignore_ascii_case("via");
+        assert!(
+            seen.iter().all(|seen| !seen.http.headers.iter().any(|(name, _)| forwarded(name))),
+            "{seen:?}"
+        );
     }
 }

@@ -42,7 +42,9 @@ fn a_thumbprint_is_forty_digits() {
     let good = fabric.platform().thumbprint();
     let pairs: Vec<&str> = (0..20).map(|at| &good[2 * at..2 * at + 2]).collect();
     let longer = format!("{good}00");
-    for bad in ["x", &good[1..], &good[2..], &longer, &good.replace(|c: char| c.is_ascii_digit(), "g"), "é", "+1"] {
+    for bad in
+        ["x", &good[1..], &good[2..], &longer, &good.replace(|c: char| c.is_ascii_digit(), "g"), "é", "+1"]
+    {
         let line = program.clone().env(THUMBPRINT, bad).one(&["get_token"]);
         assert_fails(&line, "PGAAD_CONFIG", &[THUMBPRINT, "SHA-1", "40"]);
     }
@@ -77,7 +79,11 @@ fn refusals_name_their_cause() {
     let program = program_on(fabric.env());
     for (fault, status, parts) in [
         // Here this is final.
-        (Fault::status_without_code(404, "ManagedIdentityNotFound"), "PGAAD_UNAVAILABLE", &["no identity", "made to order"][..]),
+        (
+            Fault::status_without_code(404, "ManagedIdentityNotFound"),
+            "PGAAD_UNAVAILABLE",
+            &["no identity", "made to order"][..],
+        ),
         (Fault::status_without_code(400, "SecretHeaderNotFound"), "PGAAD_DENIED", &["400", "made to order"]),
         (Fault::status_without_code(400, "InvalidApiVersion"), "PGAAD_DENIED", &["400", "made to order"]),
         (Fault::status_without_code(429, "x").retry_after(600), "PGAAD_THROTTLED", &["600 s"]),
@@ -112,10 +118,12 @@ fn the_end_may_be_a_number_or_a_string() {
     let emulator = Emulator::start();
     let fabric = Endpoint::start(&emulator, ServiceFabric::new());
     let far = 4_102_444_800_i64;
-    for fault in [Fault::none(), Fault::field("expires_on", far), Fault::field("expires_on", far.to_string())] {
+    for fault in [Fault::none(), Fault::field("expires_on", far), Fault::field("expires_on", far.to_string())]
+    {
         fabric.front().faults().next(fault);
         let got = expires_on(&program_on(fabric.env()));
-        let end = emulator::claims(fabric.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
+        let end = emulator::claims(fabric.front().tokens().last().expect("a token")).expect("claims")["exp"]
+            .as_i64();
         assert!((0..=5).contains(&(end.expect("exp") - got)), "{got} {end:?}");
     }
 }
