@@ -11,9 +11,10 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{Answer, Method};
 use crate::secret::Secret;
-use crate::settings::{Lack, Principal, Settings};
+use crate::settings::{Family, Lack, Principal, Settings, Value, config};
 use crate::token::Token;
 
+const NAME: &str = "Azure Pipelines";
 const URL: &str = "SYSTEM_OIDCREQUESTURI";
 const TOKEN: &str = "SYSTEM_ACCESSTOKEN";
 
@@ -35,10 +36,18 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 
 /// The identity of the connection that a task of Azure's was given.
 fn of_connection(env: Environment<'_>) -> Result<Option<Principal>, Error> {
-    let tenant = env.text("AZURESUBSCRIPTION_TENANT_ID")?;
-    let client_id = env.text("AZURESUBSCRIPTION_CLIENT_ID")?;
-    let both = tenant.zip(client_id);
-    Ok(both.map(|(tenant, client_id)| Principal { tenant, client_id, proof: None }))
+    let value = |name: &'static str| {
+        let text = env.text(name)?;
+        let value = |text| Value { text: Secret::new(text), family: Family::Azure, name: name.into() };
+        Ok::<_, Error>(text.map(value))
+    };
+    let (tenant, client_id) = ("AZURESUBSCRIPTION_TENANT_ID", "AZURESUBSCRIPTION_CLIENT_ID");
+    match (value(tenant)?, value(client_id)?) {
+        (Some(tenant), Some(client_id)) => Principal::new(&tenant, &client_id, None).map(Some),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(config(format!("{tenant} is set, but {client_id} is not: set both."))),
+        (None, Some(_)) => Err(config(format!("{client_id} is set, but {tenant} is not: set both."))),
+    }
 }
 
 impl Source for AzurePipelines {
@@ -50,15 +59,15 @@ impl Source for AzurePipelines {
             )));
         };
         let Some(bearer) = env.text(TOKEN)?.map(Secret::new) else {
-            return Err(crate::settings::config(format!(
+            return Err(config(format!(
                 "{TOKEN} is not set: map it into the step (env: {TOKEN}: $(System.AccessToken))."
             ))
             .into());
         };
         let query = entra::form(&[("api-version", "7.1"), ("serviceConnectionId", &self.connection)]);
         let pipeline = Provider {
-            place: oidc::place(ask.settings, URL, &url, &query)?,
-            name: "Azure Pipelines",
+            place: oidc::place(ask.settings, NAME, URL, &url, &query)?,
+            name: NAME,
             member: "oidcToken",
             secret: bearer,
         };

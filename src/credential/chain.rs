@@ -10,6 +10,8 @@ use crate::token::Token;
 
 pub(super) struct Chain {
     members: Result<Vec<Member>, Error>,
+    /// Whether `AZURE_TOKEN_CREDENTIALS` left some out.
+    is_narrowed: bool,
     /// The one that answered: it is kept, so that the identity does not change. Beyond the end: none yet.
     found: AtomicUsize,
 }
@@ -36,7 +38,7 @@ impl Chain {
             let links = SOURCES.iter().filter(|entry| entry.link.as_ref().is_some_and(&wanted));
             links.map(|entry| Member { name: entry.name, source: (entry.make)(settings) }).collect()
         });
-        Self { members, found: AtomicUsize::new(usize::MAX) }
+        Self { members, is_narrowed: !filter.is_empty(), found: AtomicUsize::new(usize::MAX) }
     }
 
     pub(super) fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
@@ -62,8 +64,9 @@ impl Chain {
             };
             reasons.push(format!("{}: {}", member.name, reason.trim_end_matches('.')));
         }
+        let of_which = if self.is_narrowed { ", of those that AZURE_TOKEN_CREDENTIALS leaves" } else { "" };
         Err(Failure::nothing_here(format!(
-            "No credential source is here. {}. Set PGAAD_TENANT_ID, PGAAD_CLIENT_ID and PGAAD_CLIENT_SECRET, or make one \
+            "No credential source is here{of_which}. {}. Set PGAAD_TENANT_ID, PGAAD_CLIENT_ID and PGAAD_CLIENT_SECRET, or make one \
              of these work.",
             reasons.join("; ")
         )))

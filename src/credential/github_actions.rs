@@ -10,6 +10,7 @@ use crate::secret::Secret;
 use crate::settings::{Lack, Principal, Settings};
 use crate::token::Token;
 
+const NAME: &str = "GitHub Actions";
 const URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 
@@ -33,8 +34,8 @@ impl Source for GithubActions {
         };
         let query = entra::form(&[("audience", AUDIENCE)]);
         let github = Provider {
-            place: oidc::place(ask.settings, URL, &url, &query)?,
-            name: "GitHub Actions",
+            place: oidc::place(ask.settings, NAME, URL, &url, &query)?,
+            name: NAME,
             member: "value",
             secret: bearer,
         };

@@ -21,7 +21,13 @@ pub(super) struct Provider {
 }
 
 /// The platform's URL, as its variable has it, with something more to ask.
-pub(super) fn place(settings: &Settings, variable: &str, url: &str, query: &str) -> Result<Place, Error> {
+pub(super) fn place(
+    settings: &Settings,
+    name: &str,
+    variable: &str,
+    url: &str,
+    query: &str,
+) -> Result<Place, Error> {
     let host = http::host_of(url);
     let secure = url.starts_with("https://") || (is_plain(url) && is_near(&host));
     if !secure || host.is_empty() || url.contains(['@', '#', '\\']) {
@@ -35,7 +41,8 @@ pub(super) fn place(settings: &Settings, variable: &str, url: &str, query: &str)
         untrusted: CHECK_ROOTS,
         stranger: "Check whether a proxy or login page answers in its place.",
     };
-    Place::public(settings, format!("{url}{mark}{query}"), format!("https://{host}"), hints)
+    let origin = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    Place::public(settings, format!("{url}{mark}{query}"), format!("{name} ({origin})"), hints)
 }
 
 impl Provider {

@@ -20,6 +20,19 @@ pub(crate) struct Principal {
 }
 
 impl Principal {
+    /// Checks both ids.
+    pub(crate) fn new(
+        tenant: &Value,
+        client_id: &Value,
+        proof: Option<(&'static str, &Value)>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            tenant: check_tenant(tenant)?,
+            client_id: check_guid(client_id, "the application's client id")?,
+            proof: proof.map(|(key, value)| (key, value.clone())),
+        })
+    }
+
     /// The file that the proof names, and the setting's name.
     pub(crate) fn proof_file(&self) -> (PathBuf, &str) {
         self.proof.as_ref().map_or_else(Default::default, |(_, value)| (value.as_str().into(), &*value.name))
@@ -210,11 +223,7 @@ impl Identities {
         };
         let proven = proof.is_some() || proofs.is_empty();
         match (self.tenant(), client_id) {
-            (Some(tenant), Some(client_id)) if proven => Ok(Principal {
-                tenant: check_tenant(tenant)?,
-                client_id: check_guid(client_id, "the application's client id")?,
-                proof: proof.map(|(key, value)| (key, value.clone())),
-            }),
+            (Some(tenant), Some(client_id)) if proven => Ok(Principal::new(tenant, client_id, proof)?),
             _ => Err(self.lack(client_id, proof.map(|(_, value)| value), proofs)),
         }
     }
