@@ -63,6 +63,10 @@ impl Error {
     /// Text that came from elsewhere may hold line breaks and other control characters, and be of any length.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let mut message = message.into();
+        // A sentence may begin with the name of a thing.
+        if message.starts_with("the ") {
+            message.replace_range(..1, "T");
+        }
         if message.contains(|c: char| c.is_control()) {
             message = message.replace(|c: char| c.is_control(), " ");
         }

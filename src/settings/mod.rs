@@ -96,12 +96,6 @@ impl Value {
 }
 
 pub(crate) fn config(message: impl Into<String>) -> Error {
-    let message = message.into();
-    // A sentence may begin with a value's name.
-    let message = match message.strip_prefix("the setting ") {
-        Some(rest) => format!("The setting {rest}"),
-        None => message,
-    };
     Error::new(ErrorKind::Config, message)
 }
 

@@ -502,19 +502,6 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0)
 }
 
-/// A failure with this status, told in one clear line that has all of these parts.
-#[track_caller]
-pub fn assert_fails(line: &Line, status: &str, parts: &[&str]) {
-    let message = line.errmsg();
-    // A line break would have made two lines of it, the last of them without a status.
-    assert_eq!(line.status(), status, "{line:?}");
-    let plain = message.starts_with("pgaad: ") && !message.contains(char::is_control) && message.len() < 2048;
-    assert!(plain, "no clear line: {line:?}");
-    for part in parts {
-        assert!(message.contains(part), "nothing of {part:?} in {line:?}");
-    }
-}
-
 /// Blocks until `done` holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -571,6 +558,15 @@ pub fn assert_one_clear_line(line: &Line, status: &str) {
 pub fn assert_refused(line: &Line, status: &str, words: &[&str]) {
     assert_one_clear_line(line, status);
     assert!(in_order(line.errmsg(), words), "{words:?}: {line:?}");
+}
+
+/// A failure with this status, whose one clear line has all of these parts, wherever they stand.
+#[track_caller]
+pub fn assert_fails(line: &Line, status: &str, parts: &[&str]) {
+    assert_one_clear_line(line, status);
+    for part in parts {
+        assert!(line.errmsg().contains(part), "nothing of {part:?} in {line:?}");
+    }
 }
 
 /// Takes a file's readers away, and the driver's right to read it all the same, which root has.

@@ -1,10 +1,12 @@
 //! Jobs of Azure Pipelines and GitHub Actions: the platform's assertion, then the token.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use emulator::serde_json::{Value, json};
 use emulator::{
-    APP_ONE, Emulator, Fault, Front, GITHUB_SUBJECT, GitHub, PIPELINES_SUBJECT, Pipelines, TENANT_ONE, claims,
+    APP_ONE, Emulator, Fault, Front, GITHUB_SUBJECT, GitHub, PIPELINES_SUBJECT, Pipelines, Proxy, TENANT_ONE,
+    claims,
 };
 
 use crate::harness::{ClosedPort, Driver, Line, NOW, ask, ask_again, assert_refused, conninfo, each, ground};
@@ -197,8 +199,8 @@ fn a_pipeline_without_its_variables_is_told_which_and_what_to_do() {
             "PGAAD_CONFIG",
             &["service_connection_id (PGAAD_SERVICE_CONNECTION_ID or ", id, "is missing"],
         ),
-        (&[tenant], "PGAAD_CONFIG", &["tenant_id (PGAAD_TENANT_ID, ", "missing"]),
-        (&[client], "PGAAD_CONFIG", &["client_id (PGAAD_CLIENT_ID, ", "missing"]),
+        (&[tenant], "PGAAD_CONFIG", &[tenant]),
+        (&[client], "PGAAD_CONFIG", &[client]),
         (&[tenant, client], "PGAAD_CONFIG", &["tenant_id (", "client_id (", "are missing"]),
     ];
     for (names, status, words) in rows {
@@ -249,6 +251,39 @@ fn settings_come_before_the_runners_variables() {
             conninfo(&[("auth", auth), ("client_id", APP_ONE.client_id), ("tenant_id", TENANT_ONE.domain)]);
         assert_signed_in(&ask(&mut session, &identity));
     }
+}
+
+#[test]
+fn an_identity_that_can_be_none_is_named_and_nothing_is_sent() {
+    let emulator = Emulator::start();
+    let platform = Platform::Azure(Pipelines::start(&emulator));
+    for (name, value) in [
+        ("AZURESUBSCRIPTION_TENANT_ID", "../../elsewhere"),
+        ("AZURESUBSCRIPTION_TENANT_ID", "a b"),
+        ("AZURESUBSCRIPTION_CLIENT_ID", "shop"),
+    ] {
+        let line = platform.driver(&emulator).env(name, value).one(GET);
+        assert_refused(&line, "PGAAD_CONFIG", &[name, "GUID"]);
+    }
+    assert_eq!((platform.front().counters().connections, emulator.entra().counters().connections), (0, 0));
+}
+
+#[test]
+fn a_platform_is_reached_through_the_proxy() {
+    on_both(|emulator, platform| {
+        let proxy = Proxy::start();
+        let port = platform.front().port();
+        proxy.map("login.pgaad.test", SocketAddr::from(([127, 0, 0, 1], port)));
+        let [url, _, _] = platform.names();
+        let named = platform.value(url).replace("localhost", "login.pgaad.test");
+        let driver = platform.driver(emulator).env(url, named).env("HTTPS_PROXY", proxy.url());
+        assert_signed_in(&driver.one(GET));
+        let targets: Vec<_> = proxy.connects().iter().map(|connect| connect.target().to_string()).collect();
+        assert_eq!(targets, [format!("login.pgaad.test:{port}")], "{}", platform.name());
+        // A job of this machine's is not the proxy's business.
+        assert_signed_in(&platform.driver(emulator).env("HTTPS_PROXY", proxy.url()).one(GET));
+        assert_eq!(proxy.connects().len(), 1, "{}", platform.name());
+    });
 }
 
 #[test]
@@ -319,20 +354,20 @@ fn an_answer_without_an_assertion_is_none() {
     on_both(|emulator, platform| {
         let [_, _, member] = platform.names();
         let json = |value: Value| Fault::body(200, "application/json; charset=utf-8", value.to_string());
-        let rows: Vec<(Fault, &[&str])> = vec![
-            (Fault::html(200), &["no JSON", "text/html"]),
-            (Fault::garbage_json(), &["no JSON"]),
-            (Fault::empty_body(), &["no JSON"]),
-            (json(json!([])), &["no JSON"]),
-            (json(json!({})), &[member]),
-            (json(json!({member: 7})), &[member]),
-            (json(json!({member: null, "secret": "eyJhunter2"})), &[member]),
-            (json(json!({member: ""})), &["token"]),
-            (json(json!({member: "eyJ hunter2"})), &["token"]),
-            (json(json!({member: "eyJ\nhunter2"})), &["token"]),
-            (Fault::body(200, "text/plain", "eyJhunter2"), &["no JSON", "text/plain"]),
-            (Fault::garbage(), &[]),
-            (Fault::huge_body(), &["more than"]),
+        let rows = [
+            (Fault::html(200), "no JSON (text/html"),
+            (Fault::garbage_json(), "no JSON"),
+            (Fault::empty_body(), "no JSON"),
+            (json(json!([])), "no JSON"),
+            (json(json!({})), member),
+            (json(json!({member: 7})), member),
+            (json(json!({member: null, "secret": "eyJhunter2"})), member),
+            (json(json!({member: ""})), "token"),
+            (json(json!({member: "eyJ hunter2"})), "token"),
+            (json(json!({member: "eyJ\nhunter2"})), "token"),
+            (Fault::body(200, "text/plain", "eyJhunter2"), "no JSON (text/plain"),
+            (Fault::garbage(), "did not answer"),
+            (Fault::huge_body(), "more than"),
         ];
         let requests = emulator.entra().counters().requests;
         for (n, (fault, words)) in rows.into_iter().enumerate() {
@@ -340,7 +375,7 @@ fn an_answer_without_an_assertion_is_none() {
             let output = platform.driver(emulator).env("PGAAD_LOG", "debug").output(&[GET]);
             let line = Line(String::from_utf8_lossy(&output.stdout).trim_end().to_string());
             let place = format!("https://localhost:{}", platform.front().port());
-            assert_refused(&line, "PGAAD_PROTOCOL", &[&[place.as_str()], words].concat());
+            assert_refused(&line, "PGAAD_PROTOCOL", &[platform.name(), &place, words]);
             let said = format!("{}{}", line.errmsg(), String::from_utf8_lossy(&output.stderr));
             assert!(!said.contains("hunter2") && !said.contains("eyJ"), "{said}");
             assert_eq!(platform.front().counters().requests, n + 1, "asked again");
@@ -372,7 +407,7 @@ fn a_platform_that_does_not_answer_is_said_to_be_the_one() {
             }
             let limit = if *case == "hangs" { "1000" } else { "30000" };
             let line = driver.env("PGAAD_TIMEOUT_MS", limit).one(GET);
-            assert_refused(&line, status, &[&place, words]);
+            assert_refused(&line, status, &[platform.name(), &place, words]);
             assert_eq!(emulator.entra().counters().connections, 0, "{case}");
         });
     });
@@ -401,7 +436,8 @@ fn the_jobs_secret_goes_to_no_stranger() {
         assert_eq!(platform.front().counters().connections, 0, "{}", platform.name());
         let line = platform.driver(emulator).env("PGAAD_CA_FILE", emulator.stranger_ca_file()).one(GET);
         let place = format!("https://localhost:{port}");
-        assert_refused(&line, "PGAAD_NETWORK", &[&place, "no root that is trusted", "PGAAD_CA_FILE"]);
+        let words = [platform.name(), &place, "no root that is trusted", "PGAAD_CA_FILE"];
+        assert_refused(&line, "PGAAD_NETWORK", &words);
         assert_eq!(platform.front().counters().requests, 0, "{}", platform.name());
     });
 }

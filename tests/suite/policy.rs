@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use emulator::{APP_ONE, Counters, Emulator, LAPTOP_PASSWORD, LAPTOP_ROLE};
+use emulator::{APP_ONE, Counters, Emulator, Endpoint, Imds, LAPTOP_PASSWORD, LAPTOP_ROLE};
 
 use crate::harness::{Driver, Line, Pairs, Session, conninfo, each, ground};
 
@@ -31,11 +31,14 @@ enum From {
     Pgaad,
     DbSp,
     Azure,
+    /// Nothing names it, and the machine has one.
+    Machine,
     Nowhere,
 }
 
 impl From {
-    const ALL: [Self; 5] = [Self::Settings, Self::Pgaad, Self::DbSp, Self::Azure, Self::Nowhere];
+    const ALL: [Self; 6] =
+        [Self::Settings, Self::Pgaad, Self::DbSp, Self::Azure, Self::Machine, Self::Nowhere];
 
     fn parts(emulator: &Emulator) -> [(&'static str, String); 3] {
         [
@@ -55,12 +58,18 @@ impl From {
             Self::Pgaad => "PGAAD_",
             Self::DbSp => "DB_SP_",
             Self::Azure => "AZURE_",
-            Self::Settings | Self::Nowhere => return driver,
+            Self::Settings | Self::Machine | Self::Nowhere => return driver,
         };
         let named = |(key, value): (&str, String)| {
             (format!("{prefix}{}", key.to_ascii_uppercase()), OsString::from(value))
         };
         driver.envs(Self::parts(emulator).map(named))
+    }
+
+    /// The same beside a metadata service, which only a machine's program knows.
+    fn driver_beside(self, emulator: &Emulator, imds: &Endpoint<Imds>) -> Driver {
+        let driver = self.driver(emulator);
+        if self == Self::Machine { driver.envs(imds.env()) } else { driver }
     }
 
     /// A settings string with these settings, and the identity if it is there.
@@ -74,8 +83,13 @@ impl From {
     }
 }
 
+/// How often either service was called.
+fn calls(emulator: &Emulator, imds: &Endpoint<Imds>) -> usize {
+    emulator.entra().counters().connections + imds.front().counters().connections
+}
+
 /// What a row of the table says: without and with a password at hand, for a deliberate identity, for one from
-/// `AZURE_*`, and for none.
+/// `AZURE_*` or the machine's, and for none.
 type Row = [&'static str; 6];
 
 const OFF: &str = "unchanged";
@@ -170,15 +184,15 @@ const TABLE: &[(&str, &str, Row)] = &[
     ("", "host=/run/pg,db.example requirepeer=postgres", MIXED_OTHERS_REFUSED),
 ];
 
-/// Runs what may get a token or not, and sees that only a token makes a request.
+/// Runs what may get a token or not, and sees that only a token makes a request: `requests` counts them.
 fn judge(
     session: &mut Session,
-    emulator: &Emulator,
+    requests: impl Fn() -> usize,
     conninfo: &str,
     wanted: &str,
     failures: &mut Vec<String>,
 ) {
-    let before: Counters = emulator.entra().counters();
+    let before = requests();
     let (verdict, line) = verdict(session, "client_options", conninfo);
     let named = match verdict.as_str() {
         // A list is refused for its strangers, its sockets, or for being mixed.
@@ -188,7 +202,7 @@ fn judge(
         NONE => line.errmsg().contains("PGAAD_CLIENT_ID"),
         _ => line.errmsg().is_empty(),
     };
-    let silent = verdict == ON || emulator.entra().counters() == before;
+    let silent = verdict == ON || requests() == before;
     if verdict != wanted || !named || !silent {
         failures.push(format!("{conninfo}: {wanted} is wanted (said nothing: {silent}), got {line:?}"));
     }
@@ -198,19 +212,21 @@ fn judge(
 fn the_table_of_when_entra_is_on() {
     each(&From::ALL, |&from| {
         let emulator = Emulator::start();
-        let mut session = from.driver(&emulator).session();
+        let imds = Endpoint::start(&emulator, Imds);
+        let mut session = from.driver_beside(&emulator, &imds).session();
+        let requests = || calls(&emulator, &imds);
         let column = match from {
             From::Settings | From::Pgaad | From::DbSp => 0,
-            From::Azure => 2,
+            From::Azure | From::Machine => 2,
             From::Nowhere => 4,
         };
         let mut failures = Vec::new();
         for (settings, conninfo, row) in TABLE {
             let made = session.one(&["new", &from.settings(&emulator, settings)]);
             assert_eq!(made.status(), "PGAAD_OK", "{made:?}");
-            judge(&mut session, &emulator, conninfo, row[column], &mut failures);
+            judge(&mut session, requests, conninfo, row[column], &mut failures);
             session.ask(&["setenv", "PGPASSWORD", "hunter2"]);
-            judge(&mut session, &emulator, conninfo, row[column + 1], &mut failures);
+            judge(&mut session, requests, conninfo, row[column + 1], &mut failures);
             session.ask(&["unsetenv", "PGPASSWORD"]);
             session.ask(&["free"]);
         }
@@ -224,6 +240,8 @@ fn a_named_credential_or_the_chain_is_on_for_every_connection_and_off_for_none()
         (From::Pgaad, "client_secret", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
         (From::Azure, "client_secret", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
         (From::Azure, "default", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
+        (From::Machine, "default", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
+        (From::Machine, "managed_identity", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
         (From::Settings, "client_secret", [ON, ON, ON, ON, "PGAAD_CONFIG", REFUSED, REFUSED]),
         (From::Nowhere, "default", [NONE, NONE, NONE, NONE, "PGAAD_CONFIG", REFUSED, REFUSED]),
         (From::Pgaad, "off", [OFF; 7]),
@@ -231,7 +249,8 @@ fn a_named_credential_or_the_chain_is_on_for_every_connection_and_off_for_none()
         (From::Azure, "off", [OFF; 7]),
     ] {
         let emulator = Emulator::start();
-        let mut session = from.driver(&emulator).env("PGPASSWORD", "hunter2").session();
+        let imds = Endpoint::start(&emulator, Imds);
+        let mut session = from.driver_beside(&emulator, &imds).env("PGPASSWORD", "hunter2").session();
         let mut failures = Vec::new();
         let settings = from.settings(&emulator, &format!("auth={auth}"));
         assert_eq!(session.one(&["new", &settings]).status(), "PGAAD_OK");
@@ -245,9 +264,9 @@ fn a_named_credential_or_the_chain_is_on_for_every_connection_and_off_for_none()
             "host=/run/pg",
         ];
         for (conninfo, wanted) in conninfos.into_iter().zip(table) {
-            let before = emulator.entra().counters();
+            let before = calls(&emulator, &imds);
             let (verdict, line) = verdict(&mut session, "client_options", conninfo);
-            if verdict != wanted || (verdict != ON && emulator.entra().counters() != before) {
+            if verdict != wanted || (verdict != ON && calls(&emulator, &imds) != before) {
                 failures.push(format!("{conninfo}: {wanted} is wanted, got {line:?}"));
             }
             let named = match (conninfo, wanted) {

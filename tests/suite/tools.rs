@@ -376,7 +376,7 @@ fn what_is_no_token_is_not_shown() {
                 "PGAAD_PROTOCOL",
                 &["expired"],
             ),
-            (Printed::huge(4 << 20), "PGAAD_PROTOCOL", &["bytes"]),
+            (Printed::huge(4 << 20), "PGAAD_PROTOCOL", &["more than a token"]),
         ],
     );
     let (_emulator, tool) = start(&AZ);

@@ -99,7 +99,7 @@ fn each_refusal_names_its_cause() {
     let program = program(&imds);
     for (fault, status, parts) in [
         // Somebody else answers.
-        (Imds::unreachable(), "PGAAD_UNAVAILABLE", &["unreachable"][..]),
+        (Imds::unreachable(), "PGAAD_UNAVAILABLE", &["proxy", "cannot be reached"][..]),
         (
             Fault::body(403, "application/json", r#"{"error":"Host is Unreachable"}"#),
             "PGAAD_UNAVAILABLE",

@@ -14,7 +14,7 @@ use emulator::{
     Imds, Kind, OldAppService, Principal, Proxy, SYSTEM_IDENTITY, ServiceFabric, claims,
 };
 
-use crate::harness::{Driver, Line, assert_fails, conninfo, ground, shim};
+use crate::harness::{self, Driver, Line, assert_fails, conninfo, ground, shim};
 
 type Variables = Vec<(String, OsString)>;
 
@@ -28,9 +28,8 @@ fn program_on(platform: Variables) -> Driver {
 
 /// Asks for a token with these settings beside the environment.
 #[track_caller]
-fn ask(driver: &Driver, settings: &str) -> Line {
-    let lines = driver.run(&[&["new", settings], &["client_get_token", "-1"]]);
-    if lines[0].status() == "PGAAD_OK" { lines[2].clone() } else { lines[0].clone() }
+fn ask(program: &Driver, settings: &str) -> Line {
+    harness::ask(&mut program.session(), settings)
 }
 
 /// Until when the token is good, by the library.
