@@ -83,12 +83,16 @@ examples: stage packages-test
 	        -Wl,-rpath,$(STAGE)/lib -o $(CARGO_TARGET_DIR)/examples-c/$$name; \
 	done
 
-demo: examples ## Sign a C program in to a real PostgreSQL as the service principal in the environment
+demo: examples ## Sign a C program in to a real PostgreSQL, with a client secret and with a managed identity
 	@$(CARGO) build --release --quiet --locked --package emulator
 	@echo '$$ cc examples/connect.c $$(pkg-config --cflags --libs pgaad libpq) -o connect'
 	@echo '$$ export PGAAD_TENANT_ID=... PGAAD_CLIENT_ID=... PGAAD_CLIENT_SECRET=...'
 	@echo '$$ ./connect'
 	@$(OUT)/emulator run -- $(CARGO_TARGET_DIR)/examples-c/connect
+	@echo '$$ # the same program on a virtual machine with a managed identity: no secret, and the user is found'
+	@echo '$$ unset PGAAD_TENANT_ID PGAAD_CLIENT_ID PGAAD_CLIENT_SECRET PGUSER'
+	@echo '$$ ./connect'
+	@$(OUT)/emulator --managed-identity run -- $(CARGO_TARGET_DIR)/examples-c/connect
 
 emulator: packages-test ## Start the token service and PostgreSQL for use by hand; ends with Ctrl-C
 	@$(CARGO) build --release --quiet --locked --package emulator

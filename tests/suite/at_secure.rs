@@ -36,7 +36,7 @@ impl Raised {
             install.args(["-m", "4755"]).arg(program(name, libraries)).arg(&path);
             assert!(install.status().is_ok_and(|status| status.success()), "no copy in {}", path.display());
         }
-        driver.instead(path).as_nobody()
+        driver.instead(path).by_nobody()
     }
 
     pub fn driver(&self, driver: Driver) -> Driver {

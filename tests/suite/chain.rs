@@ -296,17 +296,10 @@ fn configured_and_refused_ends_there() {
     // A token for nobody in particular, where it was to be for one of several.
     machine.imds.configure(|host| host.system = None);
     assert_fails(&chain(&machine.whole()), "PGAAD_CONFIG", &["several identities", "PGAAD_CLIENT_ID"]);
-    // az is there, and Entra said no to it, or it said nothing that makes sense.
-    for (printed, status, parts) in [
-        (Printed::refused(50076, "You must use MFA."), "PGAAD_DENIED", &["AADSTS50076", "az login"][..]),
-        (Printed::garbage(), "PGAAD_PROTOCOL", &["az"]),
-    ] {
-        machine.az.next(printed);
-        let line = chain(&machine.with_tools());
-        assert_fails(&line, status, parts);
-        assert!(!line.errmsg().contains("eyJ"), "{line:?}");
-    }
-    assert_eq!(machine.asked()[2..], [2, 0]);
+    // az is there, and Entra said no to it.
+    machine.az.next(Printed::refused(50076, "You must use MFA."));
+    assert_fails(&chain(&machine.with_tools()), "PGAAD_DENIED", &["AADSTS50076", "az login"]);
+    assert_eq!(machine.asked()[2..], [1, 0]);
 }
 
 #[test]
@@ -348,6 +341,16 @@ fn nothing_here_moves_on() {
         assert!(!line.errmsg().contains("s3cret"), "{line:?}");
         let tools = driver.clone().env("PATH", path(&[&machine.az]));
         assert_eq!(owner(&chain(&tools)), "ann@one.pgaad.test", "{parts:?}");
+    }
+    // A tool that nobody signed in to, or that is broken.
+    for printed in
+        [Printed::garbage(), Printed::text(1, "", "ImportError: no module\n"), Printed::text(127, "", "")]
+    {
+        machine.az.always(printed);
+        assert_eq!(owner(&chain(&machine.with_tools())), "bob@one.pgaad.test");
+        let line = chain(&machine.bare().env("PATH", path(&[&machine.az])));
+        assert_fails(&line, "PGAAD_UNAVAILABLE", &["azure_cli: ", "azure_developer_cli: "]);
+        assert!(!line.errmsg().contains("eyJ"), "{line:?}");
     }
     machine.az.log_out();
     assert_eq!(owner(&chain(&machine.with_tools())), "bob@one.pgaad.test");

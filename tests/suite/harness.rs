@@ -292,7 +292,7 @@ impl Driver {
     }
 
     /// Runs it as nobody, which only root can do.
-    pub fn as_nobody(self) -> Self {
+    pub fn by_nobody(self) -> Self {
         self.under(&["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     }
 

@@ -13,7 +13,7 @@ use emulator::{
 use tempfile::TempDir;
 
 use crate::at_secure::Raised;
-use crate::harness::{Driver, Line, Running, Session, assert_fails, each, ground, wait_until};
+use crate::harness::{Driver, Line, Running, ask, assert_fails, each, ground, wait_until};
 
 /// One of the commands, and what its user is told.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ struct Kind {
 const AZ: Kind = Kind {
     auth: "azure_cli",
     name: "az",
-    title: "the Azure CLI",
+    title: "Azure CLI",
     login: "az login",
     who: &DEVELOPER,
     make: Tool::az,
@@ -37,7 +37,7 @@ const AZ: Kind = Kind {
 const AZD: Kind = Kind {
     auth: "azure_developer_cli",
     name: "azd",
-    title: "the Azure Developer CLI",
+    title: "Azure Developer CLI",
     login: "azd auth login",
     who: &DEVELOPER_TWO,
     make: Tool::azd,
@@ -441,25 +441,19 @@ fn a_host_may_do_with_its_children_as_it_likes() {
         let (_emulator, tool) = start(kind);
         let mut session = kind.program(tool.dir()).session();
         session.ask(host);
-        session.ask(&["new", ""]);
-        let again = |session: &mut Session| {
-            session.ask(&["invalidate"]);
-            session.one(&["client_get_token", "-1"])
-        };
         for _ in 0..3 {
-            assert_ok(&again(&mut session), kind.who);
+            assert_ok(&ask(&mut session, ""), kind.who);
         }
         assert!(tool.calls().iter().all(|call| call.refused.is_none()), "{:?}", tool.calls());
-        tool.next(Printed::garbage());
-        let line = again(&mut session);
-        assert_fails(&line, "PGAAD_PROTOCOL", &[kind.title]);
-        assert!(!line.errmsg().contains("eyJ"), "{line:?}");
-        tool.next(Printed::refused(50076, "It's you."));
-        session.ask(&["new", "timeout_ms=29999"]);
-        assert_fails(&again(&mut session), "PGAAD_DENIED", &["AADSTS50076"]);
+        for (printed, status, part) in [
+            (Printed::garbage(), "PGAAD_PROTOCOL", kind.title),
+            (Printed::refused(50076, "It's you."), "PGAAD_DENIED", "AADSTS50076"),
+        ] {
+            tool.next(printed);
+            assert_fails(&ask(&mut session, ""), status, &[part]);
+        }
         tool.log_out();
-        session.ask(&["new", "timeout_ms=29998"]);
-        assert_fails(&again(&mut session), "PGAAD_UNAVAILABLE", &[kind.login]);
+        assert_fails(&ask(&mut session, ""), "PGAAD_UNAVAILABLE", &[kind.login]);
         // Nor does it find one that was left to it.
         let id = session.running().id();
         wait_until("no child is left", || {

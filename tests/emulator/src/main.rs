@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use emulator::os::{self, Signals};
-use emulator::{APP_ONE, App, Certificate, Emulator, Postgres};
+use emulator::{APP_ONE, App, Certificate, Emulator, Endpoint, IDENTITY_ONE, Imds, Postgres};
 
 const USAGE: &str = "\
 usage: emulator [OPTIONS]                     print variables, run until SIGINT or SIGTERM
        emulator [OPTIONS] run -- COMMAND...   run a command with the variables, exit as it does
   --app NAME       sign in as this application, by its role; app-one by default
+  --managed-identity   sign in as the identity of a virtual machine, from its metadata service; no secret, no user
   --no-postgres    only the token service
   --plaintext      let roles in without TLS too
   --until-eof      end when standard input does as well
@@ -22,6 +23,7 @@ usage: emulator [OPTIONS]                     print variables, run until SIGINT 
 
 struct Options {
     app: &'static App,
+    managed_identity: bool,
     postgres: bool,
     plaintext: bool,
     until_eof: bool,
@@ -46,8 +48,14 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, String> {
-    let mut options =
-        Options { app: &APP_ONE, postgres: true, plaintext: false, until_eof: false, command: Vec::new() };
+    let mut options = Options {
+        app: &APP_ONE,
+        managed_identity: false,
+        postgres: true,
+        plaintext: false,
+        until_eof: false,
+        command: Vec::new(),
+    };
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--app") => {
@@ -55,6 +63,7 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Options, String> {
                 let found = emulator::APPS.iter().find(|app| role == *app.role);
                 options.app = found.ok_or_else(|| format!("there is no application {}\n", role.display()))?;
             }
+            Some("--managed-identity") => options.managed_identity = true,
             Some("--no-postgres") => options.postgres = false,
             Some("--plaintext") => options.plaintext = true,
             Some("--until-eof") => options.until_eof = true,
@@ -81,9 +90,14 @@ fn run(options: &Options) -> io::Result<u8> {
     if let (Some(postgres), true) = (&postgres, options.plaintext) {
         postgres.allow_plaintext(true)?;
     }
-    let mut variables = emulator.env(options.app);
+    let imds = options.managed_identity.then(|| virtual_machine(&emulator));
+    let mut variables = match &imds {
+        Some(imds) => [vec![("PGAAD_AUTH".to_owned(), "managed_identity".into())], imds.env()].concat(),
+        None => emulator.env(options.app),
+    };
     if let Some(postgres) = &postgres {
-        variables.extend(postgres.env(options.app.role));
+        let env = postgres.env(options.app.role).into_iter();
+        variables.extend(env.filter(|(name, _)| imds.is_none() || name != "PGUSER"));
         variables.push(("EMULATOR_SOCKET_DIR".to_owned(), postgres.socket_dir().into_os_string()));
         variables.push(("EMULATOR_SOCKET_OWNER".to_owned(), postgres.owner().into()));
     }
@@ -96,6 +110,13 @@ fn run(options: &Options) -> io::Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// The metadata service of a machine that has one identity, a user-assigned one.
+fn virtual_machine(emulator: &Emulator) -> Endpoint<Imds> {
+    let imds = Endpoint::start(emulator, Imds);
+    imds.configure(|has| (has.system, has.user_assigned) = (None, vec![&IDENTITY_ONE]));
+    imds
 }
 
 fn print(variables: &[(String, OsString)]) -> io::Result<()> {

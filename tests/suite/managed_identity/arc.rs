@@ -148,7 +148,7 @@ fn no_other_file_is_read_and_sent() {
 fn who_may_not_read_the_file_is_told_the_group() {
     let emulator = Emulator::start();
     let Some(arc) = agent(&emulator) else { return };
-    let line = program_on(arc.env()).as_nobody().one(&["get_token"]);
+    let line = program_on(arc.env()).by_nobody().one(&["get_token"]);
     assert_fails(&line, "PGAAD_UNAVAILABLE", &[ArcAgent::TOKENS, "group himds"]);
     assert!(!arc.saw_secret());
 }

@@ -4,7 +4,7 @@ use emulator::serde_json::json;
 use emulator::{Emulator, Endpoint, Fault, IDENTITY_ONE, Imds, Nowhere, Proxy, SYSTEM_IDENTITY};
 
 use super::{
-    ask, assert_is, assert_names, assert_no_other, assert_signs_in, beside_a_proxy, expires_on, program_on,
+    assert_is, assert_names, assert_no_other, assert_signs_in, beside_a_proxy, expires_on, program_on,
 };
 use crate::harness::{ClosedPort, Driver, assert_fails, each, ground, shim};
 
