@@ -40,7 +40,8 @@ pub(crate) enum Purpose {
 
 /// What the database calls the identity. It is kept for as long as the token that said it lives.
 struct UserName {
-    name: String,
+    /// Or why there is none, which stays so as long.
+    name: Result<String, Error>,
     asked: Duration,
     life: Duration,
 }
@@ -116,7 +117,7 @@ impl Client {
             let (settings, credential) = (settings.clone(), credential.clone());
             let fetch = move |deadline| {
                 let token = credential.fetch(&settings, cloud.management_scope(), deadline)?;
-                let name = own_name(&token, " for Azure Resource Manager")?;
+                let name = own_name(&token, " for Azure Resource Manager");
                 Ok(UserName { name, asked: token.asked, life: token.life })
             };
             (cloud, Slot::new(manner, fetch))
@@ -231,12 +232,15 @@ impl Client {
         let Some((_, names)) = self.names.iter().find(|(of, _)| *of == cloud) else {
             unreachable!("each cloud has one")
         };
-        self.wait_for(names, timeout).map(|user| user.name.clone()).map_err(|error| match error.kind() {
-            ErrorKind::Denied | ErrorKind::Unavailable | ErrorKind::Protocol => no_user(&format!(
-                "this identity's token holds no name, and the one that would was refused: {error}"
-            )),
-            _ => error,
-        })
+        match self.wait_for(names, timeout) {
+            Ok(user) => user.name.clone(),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::Denied | ErrorKind::Unavailable | ErrorKind::Protocol => no_user(&format!(
+                    "this identity's token holds no name, and the one that would was refused: {error}"
+                )),
+                _ => error,
+            }),
+        }
     }
 
     /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.

@@ -92,7 +92,7 @@ impl Tool {
         {
             return self.token(json, started);
         }
-        if let Some(said) = entras_words(&complaint) {
+        if let Some(said) = complaint.lines().find_map(|line| entras_words(&message(line))) {
             let code = code_in(&said);
             let what_to_do = code.and_then(hint).unwrap_or("Show your administrator this message.");
             let text = format!(
@@ -135,6 +135,13 @@ impl Tool {
         answer::living(secret, started, end.saturating_sub(started.unix), None, Some(started.unix))
             .map_err(|why| self.protocol(&format!("printed a token that cannot be used: {why}")))
     }
+}
+
+/// What a line of complaint says: azd writes them as JSON.
+fn message(line: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(line).ok();
+    let text = json.as_ref().and_then(|json| json["error"].as_str().or(json["data"]["message"].as_str()));
+    text.unwrap_or(line).into()
 }
 
 /// From the code on, to the end of the line, without ids and times, and without what may be a token.

@@ -38,6 +38,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Toke
         managed,
         is_transient: usually_transient,
         patience: &retry::USUAL,
+        has_choice: true,
         // Old agents answer for the machine's own identity, whichever is named.
         must_echo: true,
         may_be_absent: false,

@@ -15,6 +15,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Toke
         managed,
         is_transient: usually_transient,
         patience: &retry::USUAL,
+        has_choice: false,
         must_echo: false,
         may_be_absent: false,
         refused: nothing_special,

@@ -26,6 +26,8 @@ pub(super) struct Endpoint<'a> {
     /// Statuses that mean: not now.
     pub(super) is_transient: fn(u16) -> bool,
     pub(super) patience: &'a Patience,
+    /// Whether it has several identities, of which one can be named.
+    pub(super) has_choice: bool,
     /// Whether an answer must say whose token it is, for some endpoints pass over what they don't know.
     pub(super) must_echo: bool,
     /// Whether nothing is here where it can't be reached, rather than something that fails.
@@ -234,9 +236,16 @@ impl Endpoint<'_> {
                     self.managed.name
                 )
             }
-            None => format!(
-                "{name} has no identity to give tokens for{words}. Assign one to what the program runs on."
-            ),
+            None => {
+                let hint = if self.has_choice {
+                    ", and set PGAAD_CLIENT_ID if it is a user-assigned one"
+                } else {
+                    ""
+                };
+                format!(
+                    "{name} has no identity to give tokens for{words}. Assign one to what the program runs on{hint}."
+                )
+            }
         };
         Failure::nothing_here(text).here(self.managed.is_deliberate)
     }

@@ -55,6 +55,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, host: &str, probe: &Probe)
         managed,
         is_transient: |status| matches!(status, 404 | 410 | 429 | 500..),
         patience: if in_doubt { &retry::USUAL } else { &PATIENCE },
+        has_choice: true,
         must_echo: false,
         may_be_absent: !on_azure,
         refused,

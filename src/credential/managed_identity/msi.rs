@@ -23,6 +23,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str, secret: &Secre
         managed,
         is_transient: usually_transient,
         patience: &retry::USUAL,
+        has_choice: true,
         must_echo: false,
         may_be_absent: false,
         refused: nothing_special,

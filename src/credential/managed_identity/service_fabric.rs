@@ -52,6 +52,7 @@ pub(super) fn fetch(
         // An identity that is not there stays away.
         is_transient: |status| matches!(status, 429 | 500..),
         patience: &PATIENCE,
+        has_choice: false,
         must_echo: false,
         may_be_absent: false,
         refused: nothing_special,
