@@ -10,6 +10,7 @@ use crate::credential::{Failure, Retry};
 use crate::error::{Error, ErrorKind};
 use crate::flight::Flight;
 use crate::os;
+use crate::os::thread::Stack;
 use crate::token::Aging;
 
 /// A refusal is not asked for again for so long: a storm of connections makes one request.
@@ -28,7 +29,7 @@ type Fetch<T> = dyn Fn(Instant) -> Result<T, Failure> + Send + Sync;
 /// One token of one client, for one scope.
 pub(crate) struct Slot<T> {
     fetch: Box<Fetch<T>>,
-    on_callers_thread: bool,
+    thread: Thread,
     /// How long a fetch may take, whoever waits for it.
     fetch_time: Duration,
     /// How much life a token must have left to be handed out without a try for a newer one.
@@ -42,8 +43,15 @@ pub(crate) struct Slot<T> {
 pub(crate) struct Manner {
     pub(crate) fetch_time: Duration,
     pub(crate) refresh_before: Duration,
-    /// Whether only the caller's own thread may fetch.
-    pub(crate) on_callers_thread: bool,
+    pub(crate) thread: Thread,
+}
+
+/// Where a fetch runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Thread {
+    /// On the thread of the call that needs it.
+    Callers,
+    Ours(Stack),
 }
 
 /// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own, as the token.
@@ -96,10 +104,10 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         manner: Manner,
         fetch: impl Fn(Instant) -> Result<T, Failure> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let Manner { fetch_time, refresh_before, on_callers_thread } = manner;
+        let Manner { fetch_time, refresh_before, thread } = manner;
         let state = os::fork::Lock::new(State::default());
         let held = ArcSwapOption::empty();
-        Arc::new(Self { fetch: Box::new(fetch), on_callers_thread, fetch_time, refresh_before, held, state })
+        Arc::new(Self { fetch: Box::new(fetch), thread, fetch_time, refresh_before, held, state })
     }
 
     /// Calls `give` with the token if there is one that needs no look at anything else: the warm path.
@@ -111,45 +119,50 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
 
     /// The token, fetched if need be; the caller waits for that until `deadline`. None: it was too late.
     pub(crate) fn get(self: &Arc<Self>, deadline: Instant) -> Result<Option<Arc<T>>, Error> {
-        let living = self.living();
-        if let Some(held) = &living
-            && os::since_boot() < held.refresh_at
-        {
-            return Ok(Some(held.token.clone()));
-        }
-        let has_time = deadline > Instant::now();
-        let flight = match self.state.with(|state| self.turn(state, has_time)) {
-            Turn::Have(token) => return Ok(Some(token)),
-            Turn::Late => return Ok(None),
-            Turn::Fail(error) => return Err(error),
-            Turn::Wait(flight) => flight,
-            Turn::Fetch(flight) => {
-                self.set_off(&flight, deadline);
-                flight
+        loop {
+            let living = self.living();
+            if let Some(held) = &living
+                && os::since_boot() < held.refresh_at
+            {
+                return Ok(Some(held.token.clone()));
             }
-        };
-        // Behind the callers' backs: they go on with the token they have.
-        if let Some(held) = &living
-            && os::since_boot() < held.stale_at
-        {
-            return Ok(Some(held.token.clone()));
-        }
-        let old = || self.living().map(|held| held.token.clone());
-        match flight.wait(deadline) {
-            Some(Ok(token)) => Ok(Some(token)),
-            Some(Err(error)) => old().map(Some).ok_or(error),
-            None => Ok(old()),
+            let has_time = deadline > Instant::now();
+            let (flight, is_anothers) = match self.state.with(|state| self.turn(state, has_time)) {
+                Turn::Have(token) => return Ok(Some(token)),
+                Turn::Late => return Ok(None),
+                Turn::Fail(error) => return Err(error),
+                Turn::Wait(flight) => (flight, true),
+                Turn::Fetch(flight) => {
+                    self.set_off(&flight, deadline);
+                    (flight, false)
+                }
+            };
+            // Behind the callers' backs: they go on with the token they have.
+            if let Some(held) = &living
+                && os::since_boot() < held.stale_at
+            {
+                return Ok(Some(held.token.clone()));
+            }
+            let old = || self.living().map(|held| held.token.clone());
+            match flight.wait(deadline) {
+                Some(Ok(token)) => return Ok(Some(token)),
+                // It had the time of another caller, on whose thread it ran.
+                Some(Err(error))
+                    if matches!(self.thread, Thread::Callers)
+                        && is_anothers
+                        && error.kind() == ErrorKind::Timeout => {}
+                Some(Err(error)) => return old().map(Some).ok_or(error),
+                None => return Ok(old()),
+            }
         }
     }
 
     fn set_off(self: &Arc<Self>, flight: &Arc<Fetching<T>>, patience: Instant) {
         let deadline = Instant::now() + self.fetch_time;
-        if self.on_callers_thread {
-            return self.fly(flight, deadline.min(patience));
-        }
+        let Thread::Ours(stack) = self.thread else { return self.fly(flight, deadline.min(patience)) };
         let (slot, flown) = (self.clone(), flight.clone());
         // A thread of its own: the fetch belongs to the client, and goes on when this caller gives up.
-        if os::thread::spawn("pgaad-fetch", move || slot.fly(&flown, deadline)).is_err() {
+        if os::thread::spawn("pgaad-fetch", stack, move || slot.fly(&flown, deadline)).is_err() {
             // No thread to be had: then here, and the caller waits as long as it takes.
             self.fly(flight, deadline);
         }

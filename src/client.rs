@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use crate::cache::{GRACE, Manner, Slot};
+use crate::cache::{GRACE, Manner, Slot, Thread};
 use crate::credential::{Callback, Credential, Supplied};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::issued;
-use crate::settings::{COSMOS_SCOPE, Cloud, Settings, config};
+use crate::os::thread::Stack;
+use crate::settings::{Auth, COSMOS_SCOPE, Cloud, Settings, config};
 use crate::token::{self, Aging, Name, Token};
 
 /// Signs in as one identity. Share one client between all threads: they then share its token.
 pub struct Client {
     settings: Arc<Settings>,
     credential: Arc<Credential>,
+    /// Whether a function of the program's supplies the tokens.
+    is_supplied: bool,
     database: Arc<Slot<Token>>,
     /// For servers that want other tokens.
     others: [(Purpose, Arc<Slot<Token>>); 3],
@@ -103,7 +106,11 @@ impl Client {
         let manner = Manner {
             fetch_time: settings.timeout,
             refresh_before: settings.refresh_before,
-            on_callers_thread: credential.wants_callers_thread(&settings),
+            thread: match settings.auth {
+                Auth::Callback if !settings.callback_on_any_thread => Thread::Callers,
+                Auth::Callback => Thread::Ours(Stack::Anybodys),
+                _ => Thread::Ours(Stack::Ours),
+            },
         };
         let tokens = |scope: &str| {
             let (settings, credential, scope) = (settings.clone(), credential.clone(), scope.to_string());
@@ -127,6 +134,7 @@ impl Client {
             database: tokens(settings.scope.as_deref().unwrap_or(settings.cloud.scope())),
             others: [in_cloud(Cloud::UsGov), in_cloud(Cloud::China), (Purpose::Cosmos, tokens(COSMOS_SCOPE))],
             names: Cloud::ALL.map(names),
+            is_supplied: settings.auth == Auth::Callback,
             settings,
             credential,
             had_token: AtomicBool::new(false),
@@ -184,26 +192,28 @@ impl Client {
     }
 
     fn wait_for_token(&self, purpose: Purpose, timeout: Option<Duration>) -> Result<AccessToken, Error> {
-        self.wait_for(self.slot(purpose), timeout).map(AccessToken)
+        self.wait_for(self.slot(purpose), timeout, Instant::now()).map(AccessToken)
     }
 
     fn wait_for<T: Aging + Send + Sync + 'static>(
         &self,
         slot: &Arc<Slot<T>>,
         timeout: Option<Duration>,
+        begun: Instant,
     ) -> Result<Arc<T>, Error> {
         self.credential.check(&self.settings)?;
         let limit = timeout.filter(|timeout| *timeout < self.settings.timeout);
         // A fetch ends itself, and then says what it waited for; who has all the time waits for that.
         let patience = limit.unwrap_or(self.settings.timeout + GRACE);
-        slot.get(Instant::now() + patience)?.ok_or_else(|| too_late(limit))
+        slot.get(begun + patience)?.ok_or_else(|| too_late(limit))
     }
 
     /// The user that the identity is to the database: the one that its token names.
     pub fn user(&self) -> Result<String, Error> {
         self.check_for_name()?;
+        let begun = Instant::now();
         let token = self.token()?;
-        self.user_of(&token, Purpose::Database, None)
+        self.user_of(&token, Purpose::Database, None, begun)
     }
 
     /// Why there is no user to be had from a token, where that is known before one is asked for.
@@ -214,12 +224,13 @@ impl Client {
         }
     }
 
-    /// The user that a token of this client's is for.
+    /// The user that a token of this client's is for, for a call that may wait so long since it began.
     pub(crate) fn user_of(
         &self,
         token: &AccessToken,
         purpose: Purpose,
         timeout: Option<Duration>,
+        begun: Instant,
     ) -> Result<String, Error> {
         match own_name(&token.0, "") {
             Err(_) if self.credential.is_named_in_management() => {}
@@ -232,7 +243,7 @@ impl Client {
         let Some((_, names)) = self.names.iter().find(|(of, _)| *of == cloud) else {
             unreachable!("each cloud has one")
         };
-        match self.wait_for(names, timeout) {
+        match self.wait_for(names, timeout, begun) {
             Ok(user) => user.name.clone(),
             Err(error) => Err(match error.kind() {
                 ErrorKind::Denied | ErrorKind::Unavailable | ErrorKind::Protocol => no_user(&format!(
@@ -245,6 +256,9 @@ impl Client {
 
     /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.
     pub(crate) fn warm_token<R>(&self, give: impl FnOnce(&str, i64) -> R) -> Option<R> {
+        if self.is_supplied && self.credential.check_caller().is_err() {
+            return None;
+        }
         self.database.warm(|token| give(token.secret.reveal(), token.expires_on))
     }
 

@@ -13,6 +13,7 @@ mod secret; //      what can't be printed and wipes itself
 mod log; //         lines on standard error
 mod environment; // variables, read through one place
 mod bundle; //      the distribution's certificate authorities
+mod url; //         URLs that mean what they seem to
 mod conninfo; //    libpq's connection strings and files, read and written without libpq
 mod settings; //    every setting, checked
 mod token; //       a token and its life

@@ -113,8 +113,7 @@ fn sign_in(
     let begun = Instant::now();
     let token = client.token_for(purpose, patience)?;
     if options.get("user").is_none_or(<[u8]>::is_empty) {
-        let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
-        options.set("user", client.user_of(&token, purpose, left)?);
+        options.set("user", client.user_of(&token, purpose, patience, begun)?);
     }
     Ok(token)
 }

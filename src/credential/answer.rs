@@ -16,8 +16,9 @@ pub(super) fn object(answer: &Answer) -> Option<Value> {
 }
 
 /// What kind of thing an answer is that is not what was asked for.
-pub(super) fn content_type(answer: &Answer) -> &str {
-    answer.header("content-type").unwrap_or("no content type")
+pub(super) fn content_type(answer: &Answer, secrets: &[&Secret]) -> String {
+    let kind = redact(answer.header("content-type").unwrap_or("no content type"), secrets);
+    kind[..kind.floor_char_boundary(100)].to_string()
 }
 
 /// The first text that is there, without the secrets, up to the ids and times that follow a sentence.
@@ -27,6 +28,11 @@ pub(super) fn sentence<'a>(texts: impl IntoIterator<Item = &'a Value>, secrets: 
     let end =
         ["\r", "\n", " Trace ID:"].iter().filter_map(|mark| whole.find(mark)).min().unwrap_or(whole.len());
     whole[..end.min(whole.floor_char_boundary(800))].to_string()
+}
+
+/// A sentence of theirs, to stand behind ours.
+pub(super) fn behind(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {}", said.trim_end_matches('.')) }
 }
 
 /// The service's own time, by which its tokens end.

@@ -40,8 +40,7 @@ impl Source for AzureCli {
 
 /// `expires_on` in Unix seconds; before az 2.54 there is only `expiresOn`, in local time.
 fn expires_on(json: &Value) -> Option<i64> {
-    match json.get("expires_on") {
-        Some(seconds) => seconds.as_i64().or_else(|| seconds.as_str()?.parse().ok()),
-        None => dates::local(json.get("expiresOn")?.as_str()?),
-    }
+    let seconds = &json["expires_on"];
+    let seconds = seconds.as_f64().map(|seconds| seconds as i64).or_else(|| seconds.as_str()?.parse().ok());
+    seconds.or_else(|| dates::local(json["expiresOn"].as_str()?))
 }

@@ -6,6 +6,8 @@
 
 use super::entra::{self, Application, Proof};
 use super::oidc::{self, Provider};
+use super::place::header_value;
+use super::redact::redact;
 use super::{Ask, Failure, Source};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -25,11 +27,15 @@ struct AzurePipelines {
 
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
     let principal = match settings.identities.principal(&[]) {
-        Err(lack @ Lack::Keys { .. }) => of_connection(settings.environment())?.ok_or(lack)?,
+        // Nothing else is set: an identity that is named is not exchanged for another one.
+        Err(lack @ Lack::Keys { set: None, .. }) => of_connection(settings.environment())?.ok_or(lack)?,
         found => found?,
     };
     let Some(connection) = &settings.service_connection else {
-        return Err(Lack::Keys { set: None, missing: vec!["service_connection_id"] });
+        return Err(Lack::Keys {
+            set: Some("auth=azure_pipelines".into()),
+            missing: vec!["service_connection_id"],
+        });
     };
     Ok(Box::new(AzurePipelines { principal, connection: connection.as_str().to_string() }))
 }
@@ -58,7 +64,7 @@ impl Source for AzurePipelines {
                 "This is no job of Azure Pipelines: {URL} is not set."
             )));
         };
-        let Some(bearer) = env.text(TOKEN)?.map(Secret::new) else {
+        let Some(bearer) = header_value(env, TOKEN)? else {
             return Err(config(format!(
                 "{TOKEN} is not set: map it into the step (env: {TOKEN}: $(System.AccessToken))."
             ))
@@ -71,12 +77,7 @@ impl Source for AzurePipelines {
             member: "oidcToken",
             secret: bearer,
         };
-        let application = Application {
-            tenant: &self.principal.tenant,
-            client_id: &self.principal.client_id,
-            proof: "federated token",
-            proof_name: "the service connection",
-        };
+        let application = Application::of(&self.principal, "federated token", "the service connection");
         let place = entra::place(ask.settings, &self.principal.tenant)?;
         entra::fetch(&place, ask, &application, || self.assertion(&pipeline, ask).map(Proof::Assertion))
     }
@@ -102,7 +103,7 @@ impl AzurePipelines {
         ];
         let post = Method::Post { content_type: "application/json", body: "" };
         let (answer, _) = pipeline.place.ask(&post, &headers, ask.deadline)?;
-        let ids = ids(&answer);
+        let ids = ids(&answer, &pipeline.secret);
         match answer.status {
             300..=399 | 401 | 403 => pipeline.read(
                 &answer,
@@ -119,10 +120,11 @@ impl AzurePipelines {
 }
 
 /// What its support asks for.
-fn ids(answer: &Answer) -> String {
-    let ids: Vec<String> = ["x-vss-e2eid", "x-msedge-ref"]
-        .iter()
-        .filter_map(|name| Some(format!("{name} {}", answer.header(name)?)))
-        .collect();
+fn ids(answer: &Answer, secret: &Secret) -> String {
+    let id = |name: &&str| {
+        let id = redact(answer.header(name)?, &[secret]);
+        Some(format!("{name} {}", &id[..id.floor_char_boundary(100)]))
+    };
+    let ids: Vec<String> = ["x-vss-e2eid", "x-msedge-ref"].iter().filter_map(id).collect();
     if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) }
 }

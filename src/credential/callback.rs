@@ -79,7 +79,7 @@ impl Callback {
             });
             let Some(running) = before else { return Ok(Turn { callback: self, mine }) };
             if running.wait(deadline).is_none() {
-                let text = "The token callback was busy for another scope until the deadline (PGAAD_TIMEOUT_MS) passed.";
+                let text = "The token callback was still busy for another call when the deadline (PGAAD_TIMEOUT_MS) passed.";
                 return Err(Failure::new(ErrorKind::Timeout, text, Retry::Soon));
             }
         }

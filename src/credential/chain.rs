@@ -41,7 +41,36 @@ impl Chain {
         Self { members, is_narrowed: !filter.is_empty(), found: AtomicUsize::new(usize::MAX) }
     }
 
-    pub(super) fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
+    /// Keeps the source that answered, unless another call settled on a different one meanwhile: then it is that.
+    fn settle(
+        &self,
+        position: usize,
+        members: &[Member],
+        token: Token,
+        ask: &Ask<'_>,
+    ) -> Result<Token, Failure> {
+        match self.found.compare_exchange(usize::MAX, position, Relaxed, Relaxed) {
+            Err(kept) if kept != position => match members.get(kept) {
+                Some(Member { source: Ok(source), .. }) => source.fetch(ask),
+                _ => Ok(token),
+            },
+            _ => Ok(token),
+        }
+    }
+
+    /// Of the one that answered, or, as long as none did, of any that may.
+    fn any(&self, holds: impl Fn(&dyn Source) -> bool) -> bool {
+        let members = self.members.as_deref().unwrap_or_default();
+        let sources = match members.get(self.found.load(Relaxed)) {
+            Some(found) => std::slice::from_ref(found),
+            None => members,
+        };
+        sources.iter().filter_map(|member| member.source.as_ref().ok()).any(|source| holds(&**source))
+    }
+}
+
+impl Source for Chain {
+    fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let members = self.members.as_ref().map_err(Error::clone)?;
         if let Some(Member { source: Ok(source), .. }) = members.get(self.found.load(Relaxed)) {
             return source.fetch(ask);
@@ -51,10 +80,7 @@ impl Chain {
         for (position, member) in members.iter().enumerate() {
             let reason = match &member.source {
                 Ok(source) => match source.fetch(&ask) {
-                    Ok(token) => {
-                        self.found.store(position, Relaxed);
-                        return Ok(token);
-                    }
+                    Ok(token) => return self.settle(position, members, token, &ask),
                     Err(failure) if failure.is_here => return Err(failure),
                     Err(failure) => failure.error.message().to_string(),
                 },
@@ -72,22 +98,12 @@ impl Chain {
         )))
     }
 
-    pub(super) fn has_proof(&self) -> bool {
+    fn has_proof(&self) -> bool {
         self.any(|source| source.has_proof())
     }
 
-    pub(super) fn is_named_in_management(&self) -> bool {
+    fn is_named_in_management(&self) -> bool {
         self.any(|source| source.is_named_in_management())
-    }
-
-    /// Of the one that answered, or, as long as none did, of any that may.
-    fn any(&self, holds: impl Fn(&dyn Source) -> bool) -> bool {
-        let members = self.members.as_deref().unwrap_or_default();
-        let sources = match members.get(self.found.load(Relaxed)) {
-            Some(found) => std::slice::from_ref(found),
-            None => members,
-        };
-        sources.iter().filter_map(|member| member.source.as_ref().ok()).any(|source| holds(&**source))
     }
 }
 

@@ -4,6 +4,7 @@
 //! signed with the key; the file is read at each fetch, so that a renewed certificate needs no restart.
 
 use super::certificate::Certificate;
+use super::client_secret::CHECK_FILE;
 use super::entra::{self, Application, Proof};
 use super::{Ask, Failure, Source, assertion};
 use crate::error::Error;
@@ -28,7 +29,7 @@ impl ClientCertificate {
         let (path, name) = self.0.proof_file();
         let unusable = |why: String| config(format!("{name} names {}, which {why}.", path.display()));
         let bytes = os::read_plain(&path, LONGEST_FILE)
-            .map_err(|error| unusable(format!("cannot be read: {error}")))?;
+            .map_err(|error| unusable(format!("cannot be read: {error}. {CHECK_FILE}")))?;
         let password = settings.certificate_password.as_ref().map(|value| &value.text);
         Certificate::read(&bytes, password, os::unix_now()).map_err(|error| unusable(error.to_string()))
     }
@@ -38,12 +39,7 @@ impl Source for ClientCertificate {
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let certificate = self.read(ask.settings)?;
         let (_, name) = self.0.proof_file();
-        let application = Application {
-            tenant: &self.0.tenant,
-            client_id: &self.0.client_id,
-            proof: "client certificate",
-            proof_name: name,
-        };
+        let application = Application::of(&self.0, "client certificate", name);
         let place = entra::place(ask.settings, &self.0.tenant)?;
         let with_chain = ask.settings.send_certificate_chain;
         entra::fetch(&place, ask, &application, || {

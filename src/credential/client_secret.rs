@@ -14,6 +14,9 @@ use crate::token::Token;
 
 pub(super) const PROOFS: &[&str] = &["client_secret", "client_secret_file"];
 
+/// What to do about a file that cannot be read, without the stop.
+pub(super) const CHECK_FILE: &str = "Check the path, and whether this program's user may read it";
+
 /// Longer than any secret: a file that is more than this is not the file that was meant.
 const LONGEST_SECRET_FILE: u64 = 64 * 1024;
 
@@ -32,12 +35,7 @@ impl Source for ClientSecret {
             // Read at each fetch, since a mounted secret rotates.
             _ => read_file(Path::new(value.as_str()), &value.name)?,
         };
-        let application = Application {
-            tenant: &self.0.tenant,
-            client_id: &self.0.client_id,
-            proof: "client secret",
-            proof_name: &value.name,
-        };
+        let application = Application::of(&self.0, "client secret", &value.name);
         let place = entra::place(ask.settings, &self.0.tenant)?;
         entra::fetch(&place, ask, &application, || Ok(Proof::ClientSecret(secret.clone())))
     }
@@ -55,7 +53,7 @@ impl Source for ClientSecret {
 pub(super) fn read_file(path: &Path, name: &str) -> Result<Secret, Error> {
     let unusable = |why: &str| config(format!("{name} names {}, which {why}.", path.display()));
     let bytes = os::read_plain(path, LONGEST_SECRET_FILE)
-        .map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+        .map_err(|error| unusable(&format!("cannot be read: {error}. {CHECK_FILE}")))?;
     let text = Secret::new(String::from_utf8(bytes).map_err(|_| unusable("is not UTF-8"))?);
     match text.reveal().trim() {
         "" => Err(unusable("is empty")),

@@ -4,6 +4,7 @@
 
 use super::entra::{self, Application, Proof};
 use super::oidc::{self, Provider};
+use super::place::header_value;
 use super::{Ask, Failure, Source};
 use crate::http::Method;
 use crate::secret::Secret;
@@ -26,10 +27,17 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 impl Source for GithubActions {
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let env = ask.settings.environment();
-        let (Some(url), Some(bearer)) = (env.text(URL)?, env.text(TOKEN)?.map(Secret::new)) else {
+        let (url, bearer) = (env.text(URL)?, header_value(env, TOKEN)?);
+        let missing: Vec<&str> = [(URL, url.is_none()), (TOKEN, bearer.is_none())]
+            .iter()
+            .filter(|(_, is)| *is)
+            .map(|(name, _)| *name)
+            .collect();
+        let (Some(url), Some(bearer)) = (url, bearer) else {
             return Err(Failure::nothing_here(format!(
-                "This is no job of GitHub Actions that may have a token: {URL} and {TOKEN} are not set. Give the job \
-                 the permission id-token: write."
+                "This is no job of GitHub Actions that may have a token: missing {}. Give the job the permission \
+                 id-token: write.",
+                missing.join(" and ")
             )));
         };
         let query = entra::form(&[("audience", AUDIENCE)]);
@@ -39,12 +47,7 @@ impl Source for GithubActions {
             member: "value",
             secret: bearer,
         };
-        let application = Application {
-            tenant: &self.0.tenant,
-            client_id: &self.0.client_id,
-            proof: "federated token",
-            proof_name: "the job's token",
-        };
+        let application = Application::of(&self.0, "federated token", "the job's token");
         let place = entra::place(ask.settings, &self.0.tenant)?;
         entra::fetch(&place, ask, &application, || assertion(&github, ask).map(Proof::Assertion))
     }

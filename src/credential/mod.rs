@@ -191,7 +191,6 @@ pub(crate) struct Credential(Choice);
 enum Choice {
     Off,
     One(Box<dyn Source>),
-    Chain(Chain),
     Callback(Callback),
 }
 
@@ -201,13 +200,13 @@ impl Credential {
         Ok(Self(match &settings.auth {
             Auth::Off => Choice::Off,
             Auth::Auto if settings.identities.is_deliberate() => Choice::One(by_identity(settings)?),
-            Auth::Auto => Choice::Chain(Chain::of(settings)),
+            Auth::Auto => Choice::One(Box::new(Chain::of(settings))),
             Auth::Chain => {
                 // What is set on purpose must be whole; the chain then finds its source by itself.
                 if settings.identities.is_deliberate() {
                     settings.identities.kind()?;
                 }
-                Choice::Chain(Chain::of(settings))
+                Choice::One(Box::new(Chain::of(settings)))
             }
             Auth::Named(name) => Choice::One(named(name)?(settings)?),
             Auth::Callback => {
@@ -239,7 +238,7 @@ impl Credential {
                 "A token was asked for, but auth=off. Set auth (PGAAD_AUTH) to auto or to a credential.",
             )),
             Choice::Callback(callback) => callback.check_caller(),
-            Choice::One(_) | Choice::Chain(_) => settings.trouble.clone().map_or(Ok(()), Err),
+            Choice::One(_) => settings.trouble.clone().map_or(Ok(()), Err),
         }
     }
 
@@ -255,7 +254,6 @@ impl Credential {
         let result = match &self.0 {
             Choice::Off => unreachable!("it was refused"),
             Choice::One(source) => source.fetch(&ask),
-            Choice::Chain(chain) => chain.fetch(&ask),
             Choice::Callback(callback) => callback.fetch(&ask),
         };
         if let Err(failure) = &result {
@@ -264,18 +262,9 @@ impl Credential {
         result
     }
 
-    /// Whether a fetch must run on the thread of the call that needs it.
-    pub(crate) fn wants_callers_thread(&self, settings: &Settings) -> bool {
-        matches!(self.0, Choice::Callback(_)) && !settings.callback_on_any_thread
-    }
-
     /// See [`Source::has_proof`].
     pub(crate) fn has_proof(&self) -> bool {
-        match &self.0 {
-            Choice::Off | Choice::Callback(_) => false,
-            Choice::One(source) => source.has_proof(),
-            Choice::Chain(chain) => chain.has_proof(),
-        }
+        matches!(&self.0, Choice::One(source) if source.has_proof())
     }
 
     /// See [`Source::is_nameless`].
@@ -285,11 +274,7 @@ impl Credential {
 
     /// See [`Source::is_named_in_management`].
     pub(crate) fn is_named_in_management(&self) -> bool {
-        match &self.0 {
-            Choice::Off | Choice::Callback(_) => false,
-            Choice::One(source) => source.is_named_in_management(),
-            Choice::Chain(chain) => chain.is_named_in_management(),
-        }
+        matches!(&self.0, Choice::One(source) if source.is_named_in_management())
     }
 }
 

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::place::{CHECK_ROOTS, Hints, Place, is_plain};
+use super::place::{CHECK_ROOTS, Hints, Place};
 use super::{Failure, Retry, answer};
 use crate::error::{Error, ErrorKind};
-use crate::http::{self, Answer};
+use crate::http::Answer;
 use crate::secret::Secret;
 use crate::settings::{Settings, config, is_near};
+use crate::url;
 
 pub(super) struct Provider {
     pub(super) place: Place,
@@ -28,9 +29,8 @@ pub(super) fn place(
     url: &str,
     query: &str,
 ) -> Result<Place, Error> {
-    let host = http::host_of(url);
-    let secure = url.starts_with("https://") || (is_plain(url) && is_near(&host));
-    if !secure || host.is_empty() || url.contains(['@', '#', '\\']) {
+    let is_secure = !url::is_plain(url) || is_near(&url::host_of(url));
+    if !url::is_sound(url) || !is_secure {
         return Err(config(format!(
             "{variable} must be an https URL: the job's secret travels on this connection."
         )));
@@ -57,16 +57,17 @@ impl Provider {
                 answer::secret(&Zeroizing::new(text))
                     .ok_or_else(|| self.place.protocol("answered with a token that cannot be one"))
             }
-            (200, None) => {
-                Err(self.place.protocol(&format!("answered with no JSON ({})", answer::content_type(answer))))
-            }
+            (200, None) => Err(self.place.protocol(&format!(
+                "answered with no JSON ({})",
+                answer::content_type(answer, &[&self.secret])
+            ))),
             (408 | 429 | 500.., _) => Err(self.place.try_later(answer, "")),
             (status, json) => {
                 let texts = json
                     .iter()
                     .flat_map(|json| ["message", "error_description", "error"].map(|name| &json[name]));
                 let said = answer::sentence(texts, &[&self.secret]);
-                let said = if said.is_empty() { said } else { format!(": {}", said.trim_end_matches('.')) };
+                let said = answer::behind(&said);
                 let text = format!("{} {did}: HTTP {status}{said}. {hint}", self.name);
                 Err(Failure::new(ErrorKind::Denied, text, Retry::Never))
             }

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::answer::retry_after;
+use super::answer::{behind, retry_after};
 use super::{Failure, Retry};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::http::{self, Answer, Http, Method, Roots, Trust, Way};
-use crate::settings::Settings;
+use crate::secret::Secret;
+use crate::settings::{Settings, config};
 use crate::token::Moment;
+use crate::url;
 
 pub(super) struct Place {
     http: Http,
@@ -40,14 +43,23 @@ fn no_connection() -> String {
     format!("no connection within {} s", NEAR.as_secs())
 }
 
+/// A secret from a platform's variable that is to stand in a header.
+pub(super) fn header_value(env: Environment<'_>, name: &str) -> Result<Option<Secret>, Error> {
+    let Some(value) = env.text(name)?.map(Secret::new) else { return Ok(None) };
+    let text = value.reveal().trim();
+    match text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        true => Ok(Some(Secret::new(text)).filter(|value| !value.reveal().is_empty())),
+        false => Err(config(format!("{name} holds characters that cannot be sent, such as a line break."))),
+    }
+}
+
 /// Who may vouch for a service.
 pub(super) fn usual_roots(settings: &Settings) -> Roots {
     Roots { extra: settings.ca_file.clone(), system: settings.system_roots.clone() }
 }
 
-/// Whether a URL is http's.
-pub(super) fn is_plain(url: &str) -> bool {
-    url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
+fn usual_trust<'a>(url: &str, roots: &'a Roots) -> Trust<'a> {
+    if url::is_plain(url) { Trust::Plain } else { Trust::Roots { roots, name: None } }
 }
 
 impl Place {
@@ -58,18 +70,27 @@ impl Place {
         name: String,
         hints: Hints,
     ) -> Result<Self, Error> {
-        let host = http::host_of(&url);
+        let host = url::host_of(&url);
         let proxy = settings.proxy.as_ref().and_then(|proxy| Some((proxy, proxy.url_for(&host)?)));
         let roots = usual_roots(settings);
-        let trust = if is_plain(&url) { Trust::Plain } else { Trust::Roots { roots: &roots, name: None } };
+        let trust = usual_trust(&url, &roots);
         let way = Way { trust, proxy: proxy.map(|(_, url)| url), connect_timeout: None };
         let through =
             proxy.map(|(proxy, _)| format!(" through the proxy of {}", proxy.name)).unwrap_or_default();
         Ok(Self { http: Http::new(&way)?, url, name, way: through, is_near: false, hints })
     }
 
-    /// A service of this machine's, its host's or its cluster's: never through a proxy.
-    pub(super) fn near(url: String, name: String, trust: Trust<'_>, hints: Hints) -> Result<Self, Error> {
+    /// A service of this machine's, its host's or its cluster's: never through a proxy. `trust`: whom else to trust there
+    /// than whom the settings say.
+    pub(super) fn near(
+        settings: &Settings,
+        url: String,
+        name: String,
+        trust: Option<Trust<'_>>,
+        hints: Hints,
+    ) -> Result<Self, Error> {
+        let roots = usual_roots(settings);
+        let trust = trust.unwrap_or_else(|| usual_trust(&url, &roots));
         let way = Way { trust, proxy: None, connect_timeout: Some(NEAR) };
         Ok(Self { http: Http::new(&way)?, url, name, way: String::new(), is_near: true, hints })
     }
@@ -156,7 +177,7 @@ impl Place {
     /// A status that means: not now. `said` is the service's own sentence, or empty.
     pub(super) fn try_later(&self, answer: &Answer, said: &str) -> Failure {
         let (name, status) = (&self.name, answer.status);
-        let said = if said.is_empty() { String::new() } else { format!(": {}", said.trim_end_matches('.')) };
+        let said = behind(said);
         let after = retry_after(answer);
         let (kind, text) = match after {
             Some(after) => {
@@ -174,9 +195,7 @@ impl Place {
             ),
             None => (
                 ErrorKind::Network,
-                format!(
-                    "No token from {name}: it failed (HTTP {status}{said}), all tries used. Try again later."
-                ),
+                format!("No token from {name}: it failed (HTTP {status}{said}). Try again later."),
             ),
         };
         Failure::new(kind, text, after.map_or(Retry::Soon, Retry::After))

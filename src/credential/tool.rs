@@ -3,8 +3,7 @@
 use std::ffi::OsStr;
 use std::io::ErrorKind::{FileTooLarge, NotFound, TimedOut};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,11 +12,14 @@ use zeroize::Zeroizing;
 use super::entra::{code_in, hint};
 use super::{Ask, Failure, Retry, answer, log_request};
 use crate::error::{Error, ErrorKind};
-use crate::os::child::{self, Printed};
+use crate::os::child::{self, Command, Printed};
 use crate::token::{Moment, Token};
 
 /// How long it may take. az alone needs a second or more.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// It can't answer in less.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// No token fills this.
 const LONGEST_OUTPUT: usize = 1024 * 1024;
@@ -61,9 +63,14 @@ impl Tool {
         }
         let path = env.var("PATH").and_then(|path| find(name, &path)).ok_or_else(|| self.not_installed())?;
         let time = PATIENCE.min(ask.deadline.saturating_duration_since(Instant::now()));
-        let mut command = Command::new(path);
-        command.args(arguments).current_dir(DIRECTORY).env(self.variable.0, self.variable.1);
-        child::run(&mut command, Instant::now() + time, LONGEST_OUTPUT).map_err(|error| match error.kind() {
+        if time < LEAST {
+            let text =
+                format!("No time was left to ask {title} ({name}): the deadline (PGAAD_TIMEOUT_MS) passed.");
+            return Err(Failure::new(ErrorKind::Timeout, text, Retry::Never).here(false));
+        }
+        let command =
+            Command { program: &path, arguments, directory: Path::new(DIRECTORY), variable: self.variable };
+        child::run(&command, Instant::now() + time, LONGEST_OUTPUT).map_err(|error| match error.kind() {
             TimedOut => {
                 let text = format!(
                     "{title} ({name}) did not answer in {} s, and was ended. Try it by hand: {name} {}.",
@@ -86,7 +93,7 @@ impl Tool {
     fn read(&self, printed: &Printed, started: Moment) -> Result<Token, Failure> {
         let Self { name, title, login, .. } = self;
         let complaint = String::from_utf8_lossy(&printed.stderr);
-        if printed.code.is_none_or(|code| code == 0)
+        if printed.status.is_none_or(|status| status.success())
             && let Some(json) = serde_json::from_slice::<Value>(&printed.stdout).ok().filter(Value::is_object)
             && json.get(self.token).is_some_and(Value::is_string)
         {
@@ -105,18 +112,14 @@ impl Tool {
         if self.not_signed_in.iter().any(|piece| lower.contains(piece)) {
             return Err(Failure::nothing_here(format!("Nobody is signed in to {title}. Run: {login}.")));
         }
-        match printed.code {
-            Some(0) | None if printed.code == Some(0) || !printed.stdout.is_empty() => {
-                Err(self.protocol("printed something that is no token"))
-            }
-            Some(127) => Err(self.not_installed()),
-            code => {
-                let how =
-                    code.map_or("ended by a signal".into(), |code| format!("failed (exit code {code})"));
-                let text = format!("{title} ({name}) {how}. Try it by hand: {login}, then {name} --version.");
-                Err(Failure::nothing_here(text))
-            }
-        }
+        let how = match printed.status {
+            Some(status) if status.code() == Some(127) => return Err(self.not_installed()),
+            Some(status) if !status.success() => format!("failed ({status})"),
+            None if printed.stdout.is_empty() => "failed".into(),
+            _ => return Err(self.protocol("printed something that is no token")),
+        };
+        let text = format!("{title} ({name}) {how}. Try it by hand: {login}, then {name} --version.");
+        Err(Failure::nothing_here(text))
     }
 
     fn protocol(&self, what: &str) -> Failure {

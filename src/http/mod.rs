@@ -6,11 +6,11 @@ mod tls;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ureq::http::{HeaderMap, Uri};
+use ureq::http::HeaderMap;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, RequestBuilder, Timeout};
 
-pub(crate) use tls::{Pin, Roots, Trust, certificates};
+pub(crate) use tls::{Pin, Roots, Trust, own_roots};
 
 use crate::error::Error;
 use crate::secret::Secret;
@@ -187,9 +187,4 @@ fn tls_failure(error: &rustls::Error) -> Failure {
         }
         other => Failure::Network(format!("TLS: {other}")),
     }
-}
-
-/// The host of a URL.
-pub(crate) fn host_of(url: &str) -> String {
-    url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_string)).unwrap_or_default()
 }

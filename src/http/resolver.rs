@@ -10,6 +10,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver}
 use ureq::unversioned::transport::NextTimeout;
 
 use crate::os;
+use crate::os::thread::Stack;
 
 /// Runs the look-up on a thread of its own, which is left behind when the time is up.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl UreqResolver for Resolver {
 fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
     let (answer, answered) = mpsc::sync_channel(1);
     let name = host.to_string();
-    os::thread::spawn("pgaad-resolver", move || {
+    os::thread::spawn("pgaad-resolver", Stack::Ours, move || {
         // A thread that looked something up takes the resolver's locks once more when it ends; a fork waits for that
         // too. This one looks nothing up.
         let found = os::fork::in_resolver(|| {

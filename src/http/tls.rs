@@ -45,19 +45,19 @@ pub(crate) enum Trust<'a> {
     /// Who has a certificate for this name, without one for the URL's host, that ends in one of these roots.
     Roots { roots: &'a Roots, name: Option<&'a str> },
     /// The same, with these roots and no others.
-    Only { roots: &'a [CertificateDer<'static>], name: Option<&'a str> },
+    Only { roots: &'a RootCertStore, name: Option<&'a str> },
     /// Who has this very certificate.
     Pinned(Pin),
 }
 
-/// The certificates in PEM text.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(certificates) if certificates.is_empty() => Err("it holds no PEM certificate".into()),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(error.to_string()),
+/// The roots in PEM text, each of which must be one.
+pub(crate) fn own_roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate).map_err(|_| "a certificate in it cannot be read")?;
     }
+    if store.is_empty() { Err("it holds no PEM certificate".into()) } else { Ok(store) }
 }
 
 fn internal(error: &dyn fmt::Display) -> Error {
@@ -80,9 +80,7 @@ fn verifier_for(
             Arc::new(Verifier { built_in, system: roots.system.clone(), provider: provider.clone() })
         }
         Trust::Only { roots, .. } => {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(roots.iter().cloned());
-            verifier(store, provider).map_err(|error| internal(&error))?
+            verifier((*roots).clone(), provider).map_err(|error| internal(&error))?
         }
         Trust::Pinned(pin) => Arc::new(Pinned { pin: *pin, provider: provider.clone() }),
     }))
@@ -97,9 +95,7 @@ fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), Error> {
         Error::new(ErrorKind::Config, text)
     };
     let pem = os::read_plain(path, LONGEST_BUNDLE).map_err(|error| unusable(&error))?;
-    for certificate in certificates(&pem).map_err(|why| unusable(&why))? {
-        store.add(certificate).map_err(|error| unusable(&error))?;
-    }
+    store.extend(own_roots(&pem).map_err(|why| unusable(&why))?.roots);
     Ok(())
 }
 

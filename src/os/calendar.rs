@@ -21,14 +21,21 @@ impl Date {
     pub(crate) fn in_utc(self) -> Option<i64> {
         let mut fields = self.fields()?;
         // SAFETY: the fields are filled in, and in their ranges.
-        Some(unsafe { libc::timegm(&mut fields) })
+        let seconds = unsafe { libc::timegm(&mut fields) };
+        self.checked(&fields, seconds)
     }
 
     /// Unix seconds, if this is a date in the local time zone. An hour that comes twice is one of the two.
     pub(crate) fn in_local_time(self) -> Option<i64> {
         let mut fields = self.fields()?;
         // SAFETY: as above.
-        Some(LOCAL_TIME.with(|()| unsafe { libc::mktime(&mut fields) }))
+        let seconds = LOCAL_TIME.with(|()| unsafe { libc::mktime(&mut fields) });
+        self.checked(&fields, seconds)
+    }
+
+    /// Unless the day was none, such as 31 February, which they take for one in March.
+    fn checked(self, fields: &libc::tm, seconds: i64) -> Option<i64> {
+        (seconds >= 0 && fields.tm_mday == self.day).then_some(seconds)
     }
 
     fn fields(self) -> Option<libc::tm> {

@@ -1,4 +1,4 @@
-//! The operating system: clocks, `AT_SECURE`, standard error, fork, threads and freed memory.
+//! The operating system: files, clocks and dates, `AT_SECURE`, standard error, commands, fork, threads and freed memory.
 //!
 //! One of the three rooms where `unsafe` is allowed; everything it offers is safe to call.
 #![allow(unsafe_code)] // calls into the C library

@@ -6,6 +6,7 @@ use super::cloud::Cloud;
 use super::{Value, fits};
 use crate::error::Error;
 use crate::secret::Secret;
+use crate::url::has_a_real_port;
 
 /// The base URL of the token service: https, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,18 +63,6 @@ impl std::fmt::Display for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.base)
     }
-}
-
-/// Whether the port, if one is written, is one: what is no number would quietly be the default port.
-pub(super) fn has_a_real_port(uri: &Uri) -> bool {
-    let written = uri.authority().is_some_and(|authority| {
-        authority
-            .as_str()
-            .rsplit('@')
-            .next()
-            .is_some_and(|place| place.trim_start_matches(authority.host()).starts_with(':'))
-    });
-    !written || uri.port_u16().is_some_and(|port| port > 0)
 }
 
 /// A forward proxy, and the hosts that are reached without it.

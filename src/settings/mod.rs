@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
-use ureq::http::Uri;
 
 pub(crate) use authority::{Authority, Proxy, is_near};
 pub(crate) use cloud::{COSMOS_HOSTS, COSMOS_SCOPE, Cloud};
@@ -24,6 +23,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::log::Level;
 use crate::secret::Secret;
+use crate::url;
 
 /// Which credential the settings ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,15 +238,15 @@ impl Settings {
         let auth = auth(&sources, &identities)?;
         let chain_filter = env.text("AZURE_TOKEN_CREDENTIALS");
         let chain_filter = sources.unless_shared(Family::Azure, chain_filter, || None)?;
-        Ok(Self {
+        let settings = Self {
             auth,
             identities,
+            trouble: None,
             certificate_password: sources.get("client_certificate_password")?,
             send_certificate_chain: sources.shared_switch("send_certificate_chain")?,
             service_connection: sources.get("service_connection_id")?,
             imds_host: imds_host(&sources)?,
             callback_on_any_thread: sources.one_of("callback_thread", &[("caller", false), ("any", true)])?,
-            trouble: sources.trouble.take(),
             chain_filter,
             authority,
             cloud,
@@ -261,7 +261,9 @@ impl Settings {
             proxy,
             log,
             trust_environment,
-        })
+        };
+        // When all is read.
+        Ok(Self { trouble: sources.trouble.take(), ..settings })
     }
 
     /// The environment as this client may see it.
@@ -388,11 +390,10 @@ fn imds_host(sources: &Sources<'_>) -> Result<Option<String>, Error> {
 
 fn parse_imds_host(value: &Value) -> Result<String, Error> {
     let url = value.as_str().trim().trim_end_matches('/');
-    let host = url.strip_prefix("http://").or(url.strip_prefix("https://"));
-    let plain = |host: &&str| !host.is_empty() && !host.contains(['/', '?', '#', '@', '\\']);
-    match host.filter(plain).and_then(|_| url.parse::<Uri>().ok()).filter(authority::has_a_real_port) {
-        Some(_) => Ok(url.into()),
-        None => Err(value.bad("takes a scheme and a host, such as http://169.254.169.254.")),
+    let is_origin = url::is_sound(url) && url.matches('/').count() == 2 && !url.contains('?');
+    match is_origin {
+        true => Ok(url.into()),
+        false => Err(value.bad("takes a scheme and a host, such as http://169.254.169.254.")),
     }
 }
 

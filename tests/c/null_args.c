@@ -241,11 +241,16 @@ static void null_for_the_long_way(void)
         status = pgaad_client_get_token(client, INT_MIN, NULL, &expires_on, &errmsg);
         CHECK("client_get_token(, NULL)", expires_on == 0);
         failed("client_get_token(, NULL)", PGAAD_INVALID_ARGUMENT, status);
-        const int timeouts[] = {INT_MIN, -1, 0, 1, INT_MAX};
-        for (unsigned i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
-            status = pgaad_client_get_token(client, timeouts[i], &text, i % 2 ? NULL : &expires_on, &errmsg);
+        const struct {
+            int timeout;
+            pgaad_status status;
+        } calls[] = {
+            {INT_MIN, PGAAD_UNAVAILABLE}, {-1, PGAAD_UNAVAILABLE}, {0, PGAAD_TIMEOUT}, {INT_MAX, PGAAD_UNAVAILABLE}
+        };
+        for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++) {
+            status = pgaad_client_get_token(client, calls[i].timeout, &text, i % 2 ? NULL : &expires_on, &errmsg);
             CHECK("client_get_token", text == NULL && (i % 2 || expires_on == 0));
-            failed("client_get_token", PGAAD_UNAVAILABLE, status);
+            failed("client_get_token", calls[i].status, status);
         }
         failed("client_get_user(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_get_user(client, NULL, &errmsg));
         status = pgaad_client_get_user(client, &text, &errmsg);

@@ -4,10 +4,10 @@
 use emulator::{APP_ONE, DEVELOPER, Emulator, claims};
 
 use crate::harness::{
-    Driver, Line, Session, assert_fails, assert_one_clear_line, conninfo, ground, shim, valgrind, wait_until,
+    Driver, Line, NOW, Session, assert_fails, assert_one_clear_line, conninfo, ground, shim, valgrind,
+    wait_until,
 };
 
-const NOW: &[&str] = &["client_get_token", "-1"];
 const SCOPE: &str = "https://ossrdbms-aad.database.windows.net/.default";
 /// All that can be blocked.
 const ALL_SIGNALS: &str = "fffffffe7ffbfeff";
@@ -150,7 +150,7 @@ fn it_runs_on_the_thread_of_the_call_or_on_one_of_ours() {
     // A caller who gives up leaves it running there; here it has to return first.
     new(&mut session, "callback_thread=any", &[&format!("wait|{action}")]);
     assert_eq!(session.one(&["client_get_token", "10"]).status(), "PGAAD_TIMEOUT");
-    assert_eq!(count(&mut session, "inside"), 1);
+    wait_inside(&mut session, 1);
     session.ask(&["go"]);
     assert_token(&session.one(NOW), &action);
     assert_eq!(count(&mut session, "calls"), 1);
@@ -392,6 +392,23 @@ fn it_may_call_other_clients_even_those_of_other_callbacks() {
 }
 
 #[test]
+fn two_that_wait_for_each_other_on_threads_of_ours_end_with_their_time() {
+    let emulator = Emulator::start();
+    let good = token(&emulator);
+    let mut session = Driver::new().session();
+    for (place, other) in [("1", "2"), ("2", "1")] {
+        session.ask(&["use", place]);
+        new(&mut session, "callback_thread=any timeout_ms=500", &[&format!("other {other}|{good}"), &good]);
+    }
+    assert_fails(&session.one(NOW), "PGAAD_TIMEOUT", &["PGAAD_TIMEOUT_MS"]);
+    for place in ["1", "2"] {
+        session.ask(&["use", place]);
+        wait_until("it has ended", || count(&mut session, "inside") == 0);
+        assert_token(&session.one(NOW), &good);
+    }
+}
+
+#[test]
 fn the_answer_may_come_from_another_thread() {
     let emulator = Emulator::start();
     let good = token(&emulator);
@@ -510,32 +527,25 @@ fn auth_callback_is_for_clients_with_a_function() {
 fn without_a_memory_error_or_a_leak() {
     let ground = ground();
     let good = token(&ground.emulator);
-    let driver = valgrind(Driver::new().envs(ground.postgres.env(APP_ONE.role)));
-    let own = format!("own|thread|{good}");
-    let twice = format!("{good}|{good}");
-    let mut commands: Vec<&[&str]> = Vec::new();
-    let made: Vec<[&str; 6]> = ["", "callback_thread=any"]
-        .map(|settings| ["new_callback", settings, "null 0", &twice, "error 7 no", &own])
-        .into();
-    for new in &made {
-        let each: [&[&str]; 9] =
-            [new, NOW, NOW, NOW, &["client_connect", ""], NOW, &["churn", "3"], &["free"], &["supplier"]];
-        commands.extend(each);
+    let mut session = valgrind(Driver::new().envs(ground.postgres.env(APP_ONE.role))).session();
+    let (twice, own) = (format!("{good}|{good}"), format!("own|thread|{good}"));
+    for settings in ["", "callback_thread=any"] {
+        new(&mut session, settings, &["null 0", &twice, "error 7 no", &own]);
+        for status in ["PROTOCOL", "PROTOCOL", "NETWORK", "OK", "OK"] {
+            assert_eq!(session.one(NOW).status(), format!("PGAAD_{status}"));
+        }
+        assert_eq!(session.one(&["client_connect", ""]).get("conn"), "OK");
+        let lines = session.ask(&["threads", "3", "churn", "3"]);
+        assert_eq!(lines.iter().filter(|line| line.0 == "churn failures=0").count(), 3, "{lines:?}");
+        session.ask(&["free"]);
+        wait_until("it is released", || count(&mut session, "released") == 1);
+        new(&mut session, settings, &[&format!("free|{good}")]);
+        assert_token(&session.one(NOW), &good);
+        wait_until("it is released", || count(&mut session, "released") == 1);
     }
-    let freed = format!("free|{good}");
-    let last: [&[&str]; 6] = [
-        &["new_unreleased", "", &freed],
-        NOW,
-        &["new_callback", "auth=off", &good],
-        &["new_callback", "", &good],
-        &["threads", "4", "churn", "4"],
-        &["free"],
-    ];
-    commands.extend(last);
-    let lines = driver.run(&commands);
-    let suppliers: Vec<_> = lines.iter().filter(|line| line.command() == "supplier").collect();
-    assert!(suppliers.iter().all(|line| line.get("released") == "1"), "{lines:#?}");
-    let connected = lines.iter().filter(|line| line.get("conn") == "OK").count();
-    assert_eq!((suppliers.len(), connected), (2, 2), "{lines:#?}");
-    assert!(lines.iter().filter(|line| line.command() == "churn").all(|line| line.0.ends_with("=0")));
+    assert_eq!(session.one(&["new_callback", "auth=off", &good]).status(), "PGAAD_CONFIG");
+    assert_eq!(session.one(&["new_unreleased", "", &good]).status(), "PGAAD_OK");
+    session.ask(&["free"]);
+    // valgrind says by the exit code whether it is content.
+    assert_eq!(session.last(&["caught"]).1, Some(0));
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::harness::{
     ClosedPort, Driver, Line, ask, ask_again, assert_refused, conninfo, each, ground, shim, signed_in,
-    unreadable,
+    unix_now, unreadable,
 };
 
 const PASSWORD: &str = "p\u{e4}ss 'w\u{f6}rd' \\ \u{1f511}";
@@ -105,7 +104,7 @@ impl Place {
         path.into_os_string().into_string().expect("text")
     }
 
-    fn requests(&self) -> usize {
+    fn connections(&self) -> usize {
         self.emulator.entra().counters().connections
     }
 
@@ -128,10 +127,6 @@ fn header(assertion: &str) -> Value {
 
 fn thumbprint(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, &FILES[name]))
-}
-
-fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64
 }
 
 #[track_caller]
@@ -295,10 +290,10 @@ fn a_renewed_file_needs_no_restart() {
     assert_signed_in(&ask_again(&mut session));
     assert_eq!(header(&place.assertion())["x5t#S256"], thumbprint("other.der"));
     // While it is being replaced it may be half there: that is said, and passes.
-    let requests = place.requests();
+    let before = place.connections();
     place.write("identity", &bytes(&["key"]));
     assert_refused(&ask_again(&mut session), "PGAAD_CONFIG", &[&path, "no certificate"]);
-    assert_eq!(place.requests(), requests);
+    assert_eq!(place.connections(), before);
     place.write("identity", &bytes(&["key", "certificate"]));
     assert_signed_in(&ask_again(&mut session));
     assert_eq!(header(&place.assertion())["x5t#S256"], thumbprint("certificate.der"));
@@ -378,7 +373,7 @@ fn a_file_that_cannot_be_used_is_named_with_what_to_do_and_nothing_is_sent() {
             assert!(!line.errmsg().contains(secret), "{case}: {line:?}");
         }
     }
-    assert_eq!(place.requests(), 0);
+    assert_eq!(place.connections(), 0);
 }
 
 #[test]
@@ -403,7 +398,7 @@ fn a_file_that_cannot_be_read_is_named_and_nothing_is_sent() {
     }
     let line = unreadable(by(&good), &good).one(&["get_token"]);
     assert_refused(&line, "PGAAD_CONFIG", &[&good, "cannot be read", "Permission denied"]);
-    assert_eq!(place.requests(), 0);
+    assert_eq!(place.connections(), 0);
     // Mounted files are links.
     fs::write(path("good again"), bytes(&["key", "certificate"])).expect("a file");
     fs::rename(path("good again"), &good).expect("its name");
@@ -421,7 +416,7 @@ fn a_certificate_has_its_time() {
         let line = ask(&mut session, &settings(&path, ""));
         assert_refused(&line, "PGAAD_CONFIG", &[&[path.as_str()], &words[..]].concat());
     }
-    assert_eq!(place.requests(), 0);
+    assert_eq!(place.connections(), 0);
     session.ask(&["set_clock", &(2 * DAY).to_string()]);
     assert_signed_in(&ask(&mut session, &settings(&path, "")));
 }
@@ -486,12 +481,12 @@ fn the_environments_certificate_is_a_link_of_the_chain() {
         assert_signed_in(&driver.one(&["get_token"]));
     }
     // What was set and can't be used is no reason to be somebody else.
-    let requests = place.requests();
+    let before = place.connections();
     let line = azure(&place, &locked, &closed).one(&["get_token"]);
     assert_refused(&line, "PGAAD_CONFIG", &["AZURE_CLIENT_CERTIFICATE_PATH", &locked, "needs a password"]);
     let line = azure(&place, "/nonexistent/identity.pem", &closed).one(&["get_token"]);
     assert_refused(&line, "PGAAD_CONFIG", &["AZURE_CLIENT_CERTIFICATE_PATH", "cannot be read"]);
-    assert_eq!(place.requests(), requests);
+    assert_eq!(place.connections(), before);
     let unknown = place.write("unknown", &bytes(&["other.key", "other"]));
     let line = azure(&place, &unknown, &closed).one(&["get_token"]);
     assert_refused(&line, "PGAAD_DENIED", &["client certificate", "AADSTS700027"]);
@@ -551,11 +546,11 @@ fn a_certificate_is_filled_in_where_it_is_the_same_applications() {
     let of = |client_id: &str| azure(&place, &path, &closed).env("DB_SP_CLIENT_ID", client_id);
     assert_signed_in(&of(APP_ONE.client_id).one(&["get_token"]));
     assert_signed_in(&of(APP_ONE.client_id).without("AZURE_CLIENT_ID").one(&["get_token"]));
-    let requests = place.requests();
+    let before = place.connections();
     // Another application's is not its own.
     let line = of(APP_TWO.client_id).env("DB_SP_TENANT_ID", APP_TWO.tenant.id).one(&["get_token"]);
     assert_refused(&line, "PGAAD_CONFIG", &["DB_SP_CLIENT_ID", "is missing"]);
-    assert_eq!(place.requests(), requests);
+    assert_eq!(place.connections(), before);
 }
 
 #[test]
@@ -584,7 +579,7 @@ fn what_is_missing_beside_a_certificate_is_named() {
         let line = driver.env("PGAAD_AUTH", "client_certificate").one(&["get_token"]);
         assert_refused(&line, "PGAAD_CONFIG", words);
     });
-    assert_eq!(place.requests(), 0);
+    assert_eq!(place.connections(), 0);
 }
 
 #[test]

@@ -5,15 +5,14 @@ use std::ffi::OsString;
 use std::process::Command;
 
 use emulator::{
-    APP_ONE, APP_TWO, APPS, AppService, CloudShell, Emulator, Endpoint, Fault, IDENTITY_ONE, Imds,
-    LAPTOP_PASSWORD, LAPTOP_ROLE, Nowhere, OldAppService, PRINCIPALS, Printed, Tool, claims,
+    APP_ONE, APP_TWO, APPS, AppService, CloudShell, Emulator, Endpoint, Fault, IDENTITY_ONE, IDENTITY_TWO,
+    Imds, LAPTOP_PASSWORD, LAPTOP_ROLE, Nowhere, OldAppService, PRINCIPALS, Printed, Tool, claims,
 };
 
 use crate::harness::{
-    ClosedPort, Driver, Line, Listener, NO_IMDS, ask, ask_again, assert_fails, each, ground, in_order,
+    ClosedPort, Driver, Line, Listener, NO_IMDS, NOW, ask, ask_again, assert_fails, each, ground, in_order,
 };
 
-const NOW: &[&str] = &["client_get_token", "-1"];
 const FILTER: &str = "AZURE_TOKEN_CREDENTIALS";
 /// An id of nobody's.
 const NOBODY: &str = "aaaaaaaa-0000-0000-0000-00000000dead";
@@ -404,12 +403,48 @@ fn an_unknown_identity_ends_there_only_if_it_was_named_on_purpose() {
         ] {
             let named =
                 if variable.is_empty() { driver.clone() } else { driver.clone().env(variable, NOBODY) };
-            let line = ask(&mut named.session(), settings);
-            assert_fails(&line, "PGAAD_UNAVAILABLE", &["knows no identity", name]);
-            assert!(!line.errmsg().contains("azure_cli"), "the chain ended before: {line:?}");
+            // By itself, a managed identity is what such a name asks for.
+            for settings in [settings, &settings.replace("auth=default", "")] {
+                let line = ask(&mut named.session(), settings);
+                assert_fails(&line, "PGAAD_UNAVAILABLE", &["knows no identity", name]);
+                assert!(!line.errmsg().contains("azure_cli"), "the chain ended before: {line:?}");
+            }
         }
         assert_eq!(machine.az.calls().len(), calls, "{platform}");
     }
+}
+
+#[test]
+fn an_identity_that_is_named_on_purpose_is_the_one_that_the_chain_looks_for() {
+    let machine = Machine::start();
+    let pod = machine.whole().envs(machine.emulator.workload_env(APP_TWO.client_id));
+    let all = pod.clone().envs(secret_of(&machine.emulator, &APP_TWO));
+    let ours = all.clone().envs(machine.emulator.env(&APP_ONE));
+    for (driver, settings, role) in [
+        (&ours, "auth=default", "app-one"),
+        (&pod, &format!("auth=default client_id={}", APP_ONE.client_id), "app-one"),
+        (&all, &format!("auth=default object_id={}", IDENTITY_TWO.object_id), "identity-two"),
+    ] {
+        assert_eq!(owner(&ask(&mut driver.session(), settings)), role, "{settings}");
+    }
+    // Half of one is a mistake, whatever else is here.
+    let before = machine.asked();
+    let bare = machine.whole();
+    for (driver, parts) in [
+        (
+            bare.clone().env("PGAAD_CLIENT_SECRET", "x"),
+            ["PGAAD_CLIENT_SECRET", "PGAAD_TENANT_ID", "PGAAD_CLIENT_ID"],
+        ),
+        (
+            bare.env("PGAAD_CLIENT_ID", NOBODY).env("PGAAD_TENANT_ID", NOBODY),
+            ["PGAAD_CLIENT_ID", "PGAAD_CLIENT_SECRET", "missing"],
+        ),
+    ] {
+        for settings in ["auth=default", ""] {
+            assert_fails(&ask(&mut driver.session(), settings), "PGAAD_CONFIG", &parts);
+        }
+    }
+    assert_eq!(machine.asked(), before);
 }
 
 #[test]

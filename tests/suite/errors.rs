@@ -448,33 +448,37 @@ fn secret_and_ca_files_that_cannot_be_used_are_named() {
 
 #[test]
 fn what_a_later_version_brings_says_so() {
-    let no = [("PGAAD_TENANT_ID", ""), ("PGAAD_CLIENT_ID", ""), ("PGAAD_CLIENT_SECRET", "")];
-    let [no_tenant, no_client, no_secret] = no;
     let later = "later version";
     assert_refused(
         &[
-            set(&[("PGAAD_AUTH", "client_certificate")], &["client_certificate", later]),
-            set(&[("PGAAD_AUTH", "workload_identity")], &["workload_identity", later]),
-            set(&[("PGAAD_AUTH", "managed_identity")], &["managed_identity", later]),
-            set(&[("PGAAD_AUTH", "azure_cli")], &["azure_cli", later]),
-            set(&[("PGAAD_AUTH", "azure_developer_cli")], &["azure_developer_cli", later]),
-            set(&[("PGAAD_AUTH", "azure_pipelines")], &["azure_pipelines", later]),
-            set(&[("PGAAD_AUTH", "github_actions")], &["github_actions", later]),
             given("cache=file", &["cache=file", later]),
             given("cache=file:/var/cache/x", &["cache=file:", later]),
             set(&[("PGAAD_CACHE", "redis://localhost")], &["cache=redis://", later]),
             given("cache=rediss://localhost", &["cache=rediss://", later]),
-            Bad { settings: "object_id=o", variables: &no, words: &["object_id", later] },
-            Bad { settings: "resource_id=/r", variables: &no, words: &["resource_id", later] },
-            // A client id that is set on purpose, alone, is a managed identity.
-            set(&[no_tenant, no_secret], &["PGAAD_CLIENT_ID", later]),
+            given("cache_id=x", &["cache_id", later]),
+        ],
+        "PGAAD_CONFIG",
+    );
+}
+
+#[test]
+fn what_a_credential_needs_is_named() {
+    let no = [("PGAAD_TENANT_ID", ""), ("PGAAD_CLIENT_ID", ""), ("PGAAD_CLIENT_SECRET", "")];
+    let [_, no_client, no_secret] = no;
+    assert_refused(
+        &[
+            set(&[("PGAAD_AUTH", "client_certificate")], &["PGAAD_CLIENT_CERTIFICATE_PATH", "missing"]),
+            set(&[("PGAAD_AUTH", "workload_identity")], &["AZURE_FEDERATED_TOKEN_FILE", "missing"]),
+            set(&[("PGAAD_AUTH", "azure_pipelines")], &["PGAAD_SERVICE_CONNECTION_ID", "missing"]),
+            Bad { settings: "object_id=o", variables: &no, words: &["object_id", "GUID"] },
+            Bad { settings: "resource_id=/r", variables: &no, words: &["resource_id", "/subscriptions/"] },
             set(
                 &[no_secret, ("PGAAD_CLIENT_CERTIFICATE_PATH", "/c.pem")],
-                &["PGAAD_CLIENT_CERTIFICATE_PATH", later],
+                &["PGAAD_CLIENT_CERTIFICATE_PATH", "/c.pem"],
             ),
             set(
-                &[no_secret, no_client, ("AZURE_CLIENT_ID", NOBODY), ("AZURE_FEDERATED_TOKEN_FILE", "/t")],
-                &["AZURE_FEDERATED_TOKEN_FILE", later],
+                &[no_secret, no_client, ("AZURE_CLIENT_ID", NOBODY), ("PGAAD_FEDERATED_TOKEN_FILE", "/t")],
+                &["PGAAD_FEDERATED_TOKEN_FILE", "/t"],
             ),
         ],
         "PGAAD_CONFIG",

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use emulator::{App, Emulator, PATIENCE, Postgres};
 
@@ -567,6 +567,12 @@ pub fn assert_fails(line: &Line, status: &str, parts: &[&str]) {
     for part in parts {
         assert!(line.errmsg().contains(part), "nothing of {part:?} in {line:?}");
     }
+}
+
+/// The time in Unix seconds.
+pub fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    since.as_secs().try_into().expect("a time before the end")
 }
 
 /// Takes a file's readers away, and the driver's right to read it all the same, which root has.

@@ -3,8 +3,10 @@
 mod abi;
 mod at_secure;
 mod cache;
+mod callback;
 mod certificate;
 mod chain;
+mod clouds;
 mod connect;
 mod connstring;
 mod differential;
@@ -24,5 +26,6 @@ mod security;
 mod tls;
 mod token;
 mod tools;
+mod user;
 mod valgrind;
 mod workload;

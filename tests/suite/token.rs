@@ -1,18 +1,14 @@
 //! The client credentials grant against the token service: what is sent, and which answers count.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use emulator::serde_json::{Value, json};
 use emulator::{APP_ONE, APP_QUOTED, APP_THREE, APP_TWO, App, Emulator, Fault, Numbers, TENANT_ONE};
 
-use crate::harness::{Driver, Line, conninfo, signed_in};
+use crate::harness::{Driver, Line, conninfo, signed_in, unix_now};
 
 const NOW: &[&str] = &["client_get_token", "-1"];
-
-fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64
-}
 
 /// A new client's first token: the line with the status, and `expires_on`.
 fn fetch(driver: &Driver) -> (Line, i64) {

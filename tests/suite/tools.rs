@@ -13,7 +13,7 @@ use emulator::{
 use tempfile::TempDir;
 
 use crate::at_secure::Raised;
-use crate::harness::{Driver, Line, Running, ask, assert_fails, each, ground, wait_until};
+use crate::harness::{Driver, Line, Running, ask, assert_fails, compile, each, ground, wait_until};
 
 /// One of the commands, and what its user is told.
 #[derive(Clone, Copy)]
@@ -288,9 +288,9 @@ fn what_az_says_of_its_user_is_told() {
             (
                 Printed::text(1, "{token}", "ERROR: nobody knows why. {token}\n"),
                 "PGAAD_UNAVAILABLE",
-                &["exit code 1"],
+                &["exit status: 1"],
             ),
-            (stderr(""), "PGAAD_UNAVAILABLE", &["exit code 1"]),
+            (stderr(""), "PGAAD_UNAVAILABLE", &["exit status: 1"]),
             (Printed::text(127, "", "az: python3: not found\n"), "PGAAD_UNAVAILABLE", &["not installed"]),
         ],
     );
@@ -328,7 +328,7 @@ fn what_azd_says_of_its_user_is_told() {
             ),
             (in_json(denied), "PGAAD_DENIED", told),
             (message(denied), "PGAAD_DENIED", told),
-            (stderr("unknown flag: --no-prompt\n"), "PGAAD_UNAVAILABLE", &["exit code 1"]),
+            (stderr("unknown flag: --no-prompt\n"), "PGAAD_UNAVAILABLE", &["exit status: 1"]),
             (Printed::text(0, "", ""), "PGAAD_PROTOCOL", &["no token"]),
             (Printed::garbage(), "PGAAD_PROTOCOL", &["no token"]),
             (Printed::text(0, r#"{"token":"{token}"}"#, ""), "PGAAD_PROTOCOL", &["until when"]),
@@ -419,7 +419,7 @@ fn what_it_leaves_running_is_not_waited_for() {
 
 #[test]
 fn one_that_a_signal_ends_or_that_cannot_be_run_is_named() {
-    for (script, part) in [("kill -9 $$", "signal"), ("exit 3", "exit code 3")] {
+    for (script, part) in [("kill -9 $$", "signal"), ("exit 3", "exit status: 3")] {
         let line = AZ.program(AZ.planted(script).path()).one(&["get_token"]);
         assert_fails(&line, "PGAAD_UNAVAILABLE", &[AZ.title, part]);
     }
@@ -473,6 +473,31 @@ fn the_command_gets_its_signals_whatever_the_host_blocks() {
         assert_ok(&lines[0], kind.who);
         assert_eq!(only_call(&tool).blocked_signals, 0);
     }
+}
+
+#[test]
+fn the_command_inherits_nothing_that_is_the_hosts() {
+    // A shell would set its own signals right, so it is no script here.
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::copy(compile("az", &[]), dir.path().join("az")).expect("copied");
+    // The host holds a descriptor open across exec, ignores SIGCHLD and SIGTERM, and blocks what it can.
+    let shell = "trap '' CHLD TERM; exec 9</dev/null; exec \"$@\"";
+    let host = AZ.program(dir.path()).under(&["/bin/sh", "-c", shell, "sh"]);
+    let lines = host.run(&[&["ignore", "17"], &["block"], &["get_token"]]);
+    assert_fails(lines.last().expect("a line"), "PGAAD_UNAVAILABLE", &[AZ.title, "failed"]);
+    let saw = fs::read_to_string(dir.path().join("az.saw")).expect("it ran");
+    let (masks, descriptors) = saw.split_at(saw.find("descriptor").expect("its own"));
+    for mask in masks.lines() {
+        let signals = u64::from_str_radix(mask.rsplit(' ').next().expect("a mask"), 16).expect("a mask");
+        // The C library keeps those from 32 on for itself.
+        assert_eq!(signals & 0x7fff_ffff, 0, "{mask}");
+    }
+    // Three are its own.
+    assert_eq!(descriptors, "descriptor 3\ndescriptor 4\ndescriptor 5\n");
+    // An interpreter that is missing is no bug of ours.
+    fs::write(dir.path().join("az"), "#!/nonexistent/interpreter\n").expect("written");
+    let line = host.run(&[&["ignore", "17"], &["get_token"]]).pop().expect("a line");
+    assert_fails(&line, "PGAAD_UNAVAILABLE", &[AZ.title]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use emulator::{
     IDENTITY_TWO, Imds, Principal, Printed, Tool,
 };
 
-use crate::harness::{Driver, Session, assert_fails, conninfo, ground, shim, signed_in};
+use crate::harness::{Driver, Pairs, Session, assert_fails, conninfo, ground, shim, signed_in};
 
 const MANAGEMENT: &str = "https://management.azure.com";
 const DATABASE: &str = "https://ossrdbms-aad.database.windows.net";
@@ -144,6 +144,14 @@ fn a_user_assigned_identity_is_named_by_a_second_token_that_is_kept() {
     session.ask(&["invalidate"]);
     assert_connects(&mut session, &["connect", ""], role);
     assert_eq!(resources(&imds), [DATABASE, MANAGEMENT, DATABASE, MANAGEMENT]);
+    // For the default client that was another client's first use; for one of the program's own it is the same.
+    session.ask(&["new", ""]);
+    for n in 3..5 {
+        assert_connects(&mut session, &["client_connect", ""], role);
+        assert_connects(&mut session, &["client_connect", ""], role);
+        assert_eq!(resources(&imds), [DATABASE, MANAGEMENT].repeat(n));
+        session.ask(&["invalidate"]);
+    }
     // Each identity has its own name.
     session.ask(&["new", &format!("client_id={}", IDENTITY_TWO.client_id)]);
     assert_connects(&mut session, &["client_connect", ""], IDENTITY_TWO.role);
@@ -204,16 +212,15 @@ fn who_has_no_name_is_told_what_to_set() {
         let before = asked();
         let mut session = driver.session();
         session.ask(&["default"]);
-        let parts = ["No user", reason, "Set user", "PGUSER"];
-        assert_fails(&session.one(&["get_user"]), "PGAAD_CONFIG", &parts);
-        let after = asked();
-        assert_eq!((after.0 - before.0, after.1 - before.1), requests, "{reason}");
-        for command in [&["connect", ""][..], &["client_connect", ""], &["connstring", ""], &["params", "0"]]
-        {
+        let commands: [&[&str]; 5] =
+            [&["get_user"], &["connect", ""], &["client_connect", ""], &["connstring", ""], &["params", "0"]];
+        for command in commands {
             let line = session.one(command);
-            assert_fails(&line, "PGAAD_CONFIG", &parts);
+            assert_fails(&line, "PGAAD_CONFIG", &["No user", reason, "Set user", "PGUSER"]);
             assert!(!line.errmsg().contains("eyJ"), "{line:?}");
         }
+        let after = asked();
+        assert_eq!((after.0 - before.0, after.1 - before.1), requests, "{reason}");
         // The identity itself is fine.
         assert_eq!(session.one(&["get_token"]).status(), "PGAAD_OK");
     }
@@ -281,7 +288,7 @@ fn names_are_found_in_the_claims_that_have_them_in_order() {
     let shouted = id("MICROSOFT.MANAGEDIDENTITY/USERASSIGNEDIDENTITIES", "Shop-Web");
     let machine = id("Microsoft.Compute/virtualMachines", "vm-7");
     let foreign = id("Evil.ManagedIdentity/userAssignedIdentities", "admin");
-    let rows: [(&[(&str, &str)], Result<&str, &str>); 10] = [
+    let rows: [(Pairs<'_>, Result<&str, &str>); 10] = [
         (&[("upn", "ann@x.test"), ("preferred_username", "b"), ("unique_name", "c")], Ok("ann@x.test")),
         (&[("preferred_username", "bob@x.test"), ("unique_name", "c")], Ok("bob@x.test")),
         (&[("unique_name", "live.com#cid@x.test")], Ok("live.com#cid@x.test")),

@@ -14,7 +14,7 @@ use super::{Ask, Failure, answer, log_request, random, retry};
 use crate::error::Error;
 use crate::http::{Answer, FORM, Method};
 use crate::secret::Secret;
-use crate::settings::Settings;
+use crate::settings::{Principal, Settings};
 use crate::token::{Moment, Token};
 
 pub(super) use refusal::{STALE_ASSERTION, code_in, has_code, hint};
@@ -27,6 +27,12 @@ pub(super) struct Application<'a> {
     pub(super) proof: &'static str,
     /// The setting or variable that holds it.
     pub(super) proof_name: &'a str,
+}
+
+impl<'a> Application<'a> {
+    pub(super) fn of(principal: &'a Principal, proof: &'static str, proof_name: &'a str) -> Self {
+        Self { tenant: &principal.tenant, client_id: &principal.client_id, proof, proof_name }
+    }
 }
 
 /// What one request carries to prove who asks. Never repeated, even where the service repeats it.

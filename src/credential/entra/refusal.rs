@@ -36,7 +36,7 @@ pub(super) fn read(
             Failure::new(ErrorKind::Denied, redact(&text, &[secret]), Retry::Never)
         }
         _ => {
-            let kind = redact(content_type(answer), &[secret]);
+            let kind = content_type(answer, &[secret]);
             place.protocol(&format!("answered HTTP {status} with something that is no token answer ({kind})"))
         }
     }

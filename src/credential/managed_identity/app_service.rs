@@ -1,8 +1,8 @@
 //! App Service, Functions, Container Apps and Automation (Microsoft Learn: "Use managed identities for App Service and
 //! Azure Functions", REST endpoint reference).
 
-use super::endpoint::{Endpoint, Spelling, nothing_special, platform_place, url, usually_transient};
-use crate::credential::{Ask, Failure, retry};
+use super::endpoint::{Endpoint, Spelling, platform_place, url};
+use crate::credential::{Ask, Failure};
 use crate::http::Method;
 use crate::secret::Secret;
 use crate::settings::Managed;
@@ -15,19 +15,12 @@ const SPELLING: Spelling =
 
 pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str, secret: &Secret) -> Result<Token, Failure> {
     let url = url(base, VERSION, ask, managed, &SPELLING);
+    let place = platform_place(ask.settings, "IDENTITY_ENDPOINT", base, url)?;
     let endpoint = Endpoint {
-        place: platform_place(ask.settings, "IDENTITY_ENDPOINT", base, url)?,
-        source: "app_service",
         // Automation wants the second.
         headers: vec![("X-IDENTITY-HEADER", secret.reveal()), ("Metadata", "true")],
         secret: Some(secret),
-        managed,
-        is_transient: usually_transient,
-        patience: &retry::USUAL,
-        has_choice: true,
-        must_echo: false,
-        may_be_absent: false,
-        refused: nothing_special,
+        ..Endpoint::usual(place, "app_service", managed)
     };
     endpoint.token(ask, &Method::Get)
 }

@@ -4,13 +4,14 @@
 use std::io::ErrorKind::PermissionDenied;
 use std::path::{Path, PathBuf};
 
-use super::endpoint::{Endpoint, Spelling, nothing_special, platform_place, url, usually_transient};
-use crate::credential::{Ask, Failure, retry};
+use super::endpoint::{Endpoint, Spelling, platform_place, url};
+use crate::credential::{Ask, Failure};
 use crate::http::{Answer, Method};
 use crate::os;
 use crate::secret::Secret;
-use crate::settings::Managed;
+use crate::settings::{Managed, config, is_near};
 use crate::token::Token;
+use crate::url::host_of;
 
 /// Where the agent listens unless `IDENTITY_ENDPOINT` says otherwise.
 pub(super) const URL: &str = "http://localhost:40342/metadata/identity/oauth2/token";
@@ -29,25 +30,22 @@ pub(super) fn is_installed() -> bool {
 }
 
 pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Token, Failure> {
+    // The agent is on this machine; what it is shown is nobody else's.
+    if !is_near(&host_of(base)) {
+        return Err(config("IDENTITY_ENDPOINT must name this machine, where Azure Arc's agent is.").into());
+    }
     let url = url(base, VERSION, ask, managed, &SPELLING);
+    let place = platform_place(ask.settings, "IDENTITY_ENDPOINT", base, url)?;
     let endpoint = Endpoint {
-        place: platform_place(ask.settings, "IDENTITY_ENDPOINT", base, url)?,
-        source: "arc",
         headers: vec![("Metadata", "true")],
-        secret: None,
-        managed,
-        is_transient: usually_transient,
-        patience: &retry::USUAL,
-        has_choice: true,
         // Old agents answer for the machine's own identity, whichever is named.
         must_echo: true,
-        may_be_absent: false,
-        refused: nothing_special,
+        ..Endpoint::usual(place, "arc", managed)
     };
     endpoint.retrying(ask, || {
         let key = challenge(&endpoint, ask)?;
         let authorization = Secret::new(format!("Basic {}", key.reveal()));
-        endpoint.once(ask, &Method::Get, &[("Authorization", authorization.reveal())])
+        endpoint.once(ask, &Method::Get, &[("Authorization", authorization.reveal())], Some(&key))
     })
 }
 
@@ -55,7 +53,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Toke
 fn challenge(endpoint: &Endpoint<'_>, ask: &Ask<'_>) -> Result<Secret, Failure> {
     let (answer, started) = endpoint.place.ask(&Method::Get, &endpoint.headers, ask.deadline)?;
     if answer.status != 401 {
-        return Err(match endpoint.read(&answer, started) {
+        return Err(match endpoint.read(&answer, started, None) {
             Ok(_) => endpoint.place.protocol("gave a token without asking for the agent's file"),
             Err(failure) => failure,
         });
@@ -66,11 +64,13 @@ fn challenge(endpoint: &Endpoint<'_>, ask: &Ask<'_>) -> Result<Secret, Failure> 
     let name = Path::new(&path).file_name().filter(|_| path.ends_with(".key"));
     let name = name.ok_or_else(|| strange("its name does not end in .key"))?;
     // By its real name, so that no link leads elsewhere.
-    let folder = Path::new(&path).parent().and_then(|folder| folder.canonicalize().ok());
-    let Some(folder) = folder.filter(|folder| is_agents(folder) && path.starts_with('/')) else {
-        return Err(strange(&format!("it is not in {DIRECTORY}")));
+    let folder = Path::new(&path).parent().map(Path::canonicalize).unwrap_or_else(|| Ok(PathBuf::new()));
+    let folder = match folder {
+        Ok(folder) if is_agents(&folder) && path.starts_with('/') => Ok(folder.join(name)),
+        Err(error) if error.kind() == PermissionDenied => Err(error),
+        _ => return Err(strange(&format!("it is not in {DIRECTORY}"))),
     };
-    read(&folder.join(name)).map_err(|error| match error.kind() {
+    folder.and_then(|file| read(&file)).map_err(|error| match error.kind() {
         PermissionDenied => Failure::nothing_here(format!(
             "The file that Azure Arc's agent asks for, {path}, may not be read by this user. Add the user to the group \
              himds."

@@ -4,15 +4,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::credential::place::{CHECK_ROOTS, Hints, Place, is_plain, usual_roots};
+use crate::credential::place::{CHECK_ROOTS, Hints, Place};
 use crate::credential::retry::{self, Patience};
 use crate::credential::{Ask, Failure, Retry, answer, dates, entra, log_request};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::http::{self, Answer, Method, Trust};
+use crate::http::{self, Answer, Method};
 use crate::secret::Secret;
 use crate::settings::{Managed, Selector, Settings, config};
 use crate::token::{Moment, Token};
+use crate::url;
 
 /// One endpoint, as one fetch sees it.
 pub(super) struct Endpoint<'a> {
@@ -43,16 +44,18 @@ pub(super) struct Refusal<'a> {
     pub(super) code: &'a str,
     /// The endpoint's own sentence.
     pub(super) said: String,
+    /// Its content type.
+    pub(super) kind: String,
     pub(super) is_json: bool,
     pub(super) body: &'a [u8],
 }
 
-pub(super) fn nothing_special(_: &Endpoint<'_>, _: &Refusal<'_>) -> Option<Failure> {
+fn nothing_special(_: &Endpoint<'_>, _: &Refusal<'_>) -> Option<Failure> {
     None
 }
 
 /// 408, 429 and the 5xx.
-pub(super) fn usually_transient(status: u16) -> bool {
+fn usually_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
 }
 
@@ -95,9 +98,7 @@ pub(super) fn platform_place(
     url: String,
 ) -> Result<Place, Error> {
     check_url(variable, base)?;
-    let roots = usual_roots(settings);
-    let trust = if is_plain(base) { Trust::Plain } else { Trust::Roots { roots: &roots, name: None } };
-    Place::near(url, platform_name(variable, base), trust, PLATFORM_HINTS)
+    Place::near(settings, url, platform_name(variable, base), None, PLATFORM_HINTS)
 }
 
 pub(super) const PLATFORM_HINTS: Hints = Hints {
@@ -111,17 +112,33 @@ pub(super) fn platform_name(variable: &str, base: &str) -> String {
 }
 
 pub(super) fn check_url(variable: &str, base: &str) -> Result<(), Error> {
-    let known = is_plain(base) || base.starts_with("https://");
-    if known && !http::host_of(base).is_empty() && !base.contains(['@', '#', '\\', ' ']) {
-        return Ok(());
+    match url::is_sound(base) {
+        true => Ok(()),
+        false => Err(config(format!("{variable} must be an http or https URL."))),
     }
-    Err(config(format!("{variable} must be an http or https URL.")))
 }
 
-impl Endpoint<'_> {
+impl<'a> Endpoint<'a> {
+    /// One that has no ways of its own.
+    pub(super) fn usual(place: Place, source: &'static str, managed: &'a Managed) -> Self {
+        Self {
+            place,
+            source,
+            headers: Vec::new(),
+            secret: None,
+            managed,
+            is_transient: usually_transient,
+            patience: &retry::USUAL,
+            has_choice: true,
+            must_echo: false,
+            may_be_absent: false,
+            refused: nothing_special,
+        }
+    }
+
     /// Asks for the token, again where that helps.
     pub(super) fn token(&self, ask: &Ask<'_>, method: &Method<'_>) -> Result<Token, Failure> {
-        self.retrying(ask, || self.once(ask, method, &[]))
+        self.retrying(ask, || self.once(ask, method, &[], self.secret))
     }
 
     /// Tries as often as the endpoint wants it.
@@ -131,22 +148,23 @@ impl Endpoint<'_> {
         attempt: impl FnMut() -> Result<Token, Failure>,
     ) -> Result<Token, Failure> {
         retry::until(self.patience, ask.deadline, attempt).map_err(|failure| match failure.error.kind() {
-            ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Config => failure,
+            ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Config | ErrorKind::Throttled => failure,
             // Where Azure says that it is Azure, what fails is here, and no other identity may slip in.
             _ => failure.here(is_azure(ask.settings.environment())),
         })
     }
 
-    /// Asks for the token with more headers than the usual ones.
+    /// Asks for the token with more headers than the usual ones. `secret`: never repeated.
     pub(super) fn once(
         &self,
         ask: &Ask<'_>,
         method: &Method<'_>,
         more: &[(&str, &str)],
+        secret: Option<&Secret>,
     ) -> Result<Token, Failure> {
         let (begun, headers) = (Instant::now(), [&self.headers[..], more].concat());
         let result = match self.place.send(method, &headers, ask.deadline) {
-            Ok((answer, started)) => self.read(&answer, started),
+            Ok((answer, started)) => self.read(&answer, started, secret),
             Err(failure) if self.may_be_absent && failure.is_unreached() => Err(self.absent(&failure)),
             Err(failure) => Err(self.place.no_answer(failure)),
         };
@@ -158,7 +176,12 @@ impl Endpoint<'_> {
         Failure::nothing_here(format!("There is no managed identity here: {}", self.place.describe(failure)))
     }
 
-    pub(super) fn read(&self, answer: &Answer, started: Moment) -> Result<Token, Failure> {
+    pub(super) fn read(
+        &self,
+        answer: &Answer,
+        started: Moment,
+        secret: Option<&Secret>,
+    ) -> Result<Token, Failure> {
         let json = answer::object(answer);
         match (answer.status, json) {
             (200, Some(json)) => {
@@ -171,20 +194,22 @@ impl Endpoint<'_> {
                 let json = json.unwrap_or_default();
                 let error = &json["error"];
                 let texts = [&json["error_description"], &json["message"], &error["message"], error];
-                let secrets: Vec<&Secret> = self.secret.into_iter().collect();
+                let secrets: Vec<&Secret> = secret.into_iter().collect();
                 let said = answer::sentence(texts, &secrets);
+                let kind = answer::content_type(answer, &secrets);
                 if (self.is_transient)(status) {
                     return Err(self.place.try_later(answer, &said));
                 }
                 let code = error.as_str().or(error["code"].as_str()).unwrap_or_default();
-                let refusal = Refusal { status, code, said, is_json: json.is_object(), body: &answer.body };
-                Err((self.refused)(self, &refusal).unwrap_or_else(|| self.refusal(&refusal, answer)))
+                let refusal =
+                    Refusal { status, code, said, kind, is_json: json.is_object(), body: &answer.body };
+                Err((self.refused)(self, &refusal).unwrap_or_else(|| self.refusal(&refusal)))
             }
         }
     }
 
-    fn refusal(&self, refusal: &Refusal<'_>, answer: &Answer) -> Failure {
-        let Refusal { status, code, said, is_json, .. } = refusal;
+    fn refusal(&self, refusal: &Refusal<'_>) -> Failure {
+        let Refusal { status, code, said, kind, is_json, .. } = refusal;
         let lower = said.to_ascii_lowercase();
         let name = self.place.name();
         let denied = |what: &str, hint: &str| {
@@ -192,7 +217,6 @@ impl Endpoint<'_> {
             Failure::new(ErrorKind::Denied, text, Retry::Never)
         };
         if *status < 400 || !is_json {
-            let kind = answer::content_type(answer);
             let what = format!("answered HTTP {status} with something that is no token answer ({kind})");
             return self.place.protocol(&what);
         }
@@ -230,9 +254,13 @@ impl Endpoint<'_> {
                     Selector::Object(id) => ("object id", id),
                     Selector::Resource(id) => ("resource id", id),
                 };
+                let hint = if self.has_choice {
+                    "Assign that identity here, or correct the setting; a new assignment takes minutes to spread."
+                } else {
+                    "Unset it here."
+                };
                 format!(
-                    "{name} knows no identity with the {kind} {id} ({}){words}. Assign that identity here, or correct \
-                     the setting; a new assignment takes minutes to spread.",
+                    "{name} knows no identity with the {kind} {id} ({}){words}. {hint}",
                     self.managed.name
                 )
             }
@@ -262,7 +290,8 @@ impl Endpoint<'_> {
         match echo {
             Some(echo) if echo.eq_ignore_ascii_case(id) => Ok(()),
             None if !self.must_echo => Ok(()),
-            _ => Err(self.unknown_identity(": it answered for another one")),
+            Some(_) => Err(self.unknown_identity(": it answered for another one")),
+            None => Err(self.unknown_identity(": it did not say whose token it gave, as an old agent does")),
         }
     }
 }
@@ -278,7 +307,7 @@ fn with_seconds(mut json: Value) -> Value {
 impl Refusal<'_> {
     /// The endpoint's words, to stand behind ours.
     pub(super) fn words(&self) -> String {
-        if self.said.is_empty() { String::new() } else { format!(": {}", self.said.trim_end_matches('.')) }
+        answer::behind(&self.said)
     }
 }
 

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, Refusal, Spelling, is_azure, url};
-use crate::credential::place::{Hints, Place, is_plain, usual_roots};
+use crate::credential::place::{CHECK_ROOTS, Hints, Place};
 use crate::credential::retry::{self, Patience};
 use crate::credential::{Ask, Failure};
 use crate::error::{Error, ErrorKind};
-use crate::http::{Answer, Method, Trust};
+use crate::http::{Answer, Method};
 use crate::os::{self, fork::Lock};
 use crate::settings::{Managed, Settings};
 use crate::token::Token;
@@ -47,18 +47,14 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, host: &str, probe: &Probe)
     if in_doubt {
         probe.ask(ask, host)?;
     }
+    let url = url(&format!("{host}{PATH}"), VERSION, ask, managed, &SPELLING);
     let endpoint = Endpoint {
-        place: place(ask.settings, host, url(&format!("{host}{PATH}"), VERSION, ask, managed, &SPELLING))?,
-        source: "imds",
         headers: vec![("Metadata", "true")],
-        secret: None,
-        managed,
         is_transient: |status| matches!(status, 404 | 410 | 429 | 500..),
         patience: if in_doubt { &retry::USUAL } else { &PATIENCE },
-        has_choice: true,
-        must_echo: false,
         may_be_absent: !on_azure,
         refused,
+        ..Endpoint::usual(place(ask.settings, host, url)?, "imds", managed)
     };
     endpoint.token(ask, &Method::Get)
 }
@@ -66,12 +62,10 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, host: &str, probe: &Probe)
 fn place(settings: &Settings, host: &str, url: String) -> Result<Place, Error> {
     let hints = Hints {
         network: "Is this a machine of Azure's? If something else stands for the service, set PGAAD_IMDS_HOST.",
-        untrusted: crate::credential::place::CHECK_ROOTS,
+        untrusted: CHECK_ROOTS,
         stranger: "Another program, such as a proxy, answers in its place.",
     };
-    let roots = usual_roots(settings);
-    let trust = if is_plain(host) { Trust::Plain } else { Trust::Roots { roots: &roots, name: None } };
-    Place::near(url, format!("the instance metadata service ({host})"), trust, hints)
+    Place::near(settings, url, format!("the instance metadata service ({host})"), None, hints)
 }
 
 fn refused(endpoint: &Endpoint<'_>, refusal: &Refusal<'_>) -> Option<Failure> {
@@ -105,7 +99,8 @@ impl Probe {
             }
             _ => {}
         }
-        let deadline = ask.deadline.min(Instant::now() + PROBE_TIME);
+        let enough = Instant::now() + PROBE_TIME;
+        let deadline = ask.deadline.min(enough);
         let place = place(ask.settings, host, format!("{host}{PATH}?api-version={VERSION}"))?;
         match place.ask(&Method::Get, &[], deadline) {
             Ok((answer, _)) if is_page(&answer) => Err(silent("something else answers in its place")),
@@ -113,13 +108,13 @@ impl Probe {
                 self.0.with(|known| *known = Known::There);
                 Ok(())
             }
-            Err(failure) => {
+            Err(failure) if failure.error.kind() != ErrorKind::Timeout => Err(silent("no connection")),
+            // Not silence, but impatience.
+            Err(failure) if deadline < enough => Err(failure),
+            Err(_) => {
                 let until = os::since_boot() + REMEMBERED;
-                if failure.error.kind() == ErrorKind::Timeout {
-                    self.0.with(|known| *known = Known::Silent(until));
-                    return Err(silent("it did not answer within a second"));
-                }
-                Err(silent("no connection"))
+                self.0.with(|known| *known = Known::Silent(until));
+                Err(silent("it did not answer within a second"))
             }
         }
     }

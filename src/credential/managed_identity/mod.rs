@@ -13,6 +13,7 @@ mod imds;
 mod msi;
 mod service_fabric;
 
+use super::place::header_value;
 use super::{Ask, Failure, Source};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -62,7 +63,7 @@ enum Platform {
 
 impl Platform {
     fn of(env: Environment<'_>, settings: &Settings) -> Result<Self, Error> {
-        let secret = |name| Ok::<_, Error>(env.text(name)?.map(Secret::new));
+        let secret = |name| header_value(env, name);
         if let Some(url) = env.text("IDENTITY_ENDPOINT")? {
             return Ok(match (secret("IDENTITY_HEADER")?, env.text("IDENTITY_SERVER_THUMBPRINT")?) {
                 (Some(secret), Some(thumbprint)) => Self::ServiceFabric { url, secret, thumbprint },

@@ -1,8 +1,8 @@
 //! Azure Machine Learning, and App Service before 2019 (Microsoft Learn: "Use managed identities for App Service and
 //! Azure Functions", version 2017-09-01).
 
-use super::endpoint::{Endpoint, Spelling, nothing_special, platform_place, url, usually_transient};
-use crate::credential::{Ask, Failure, retry};
+use super::endpoint::{Endpoint, Spelling, platform_place, url};
+use crate::credential::{Ask, Failure};
 use crate::http::Method;
 use crate::secret::Secret;
 use crate::settings::Managed;
@@ -15,18 +15,11 @@ const SPELLING: Spelling =
 
 pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str, secret: &Secret) -> Result<Token, Failure> {
     let url = url(base, VERSION, ask, managed, &SPELLING);
+    let place = platform_place(ask.settings, "MSI_ENDPOINT", base, url)?;
     let endpoint = Endpoint {
-        place: platform_place(ask.settings, "MSI_ENDPOINT", base, url)?,
-        source: "msi",
         headers: vec![("secret", secret.reveal())],
         secret: Some(secret),
-        managed,
-        is_transient: usually_transient,
-        patience: &retry::USUAL,
-        has_choice: true,
-        must_echo: false,
-        may_be_absent: false,
-        refused: nothing_special,
+        ..Endpoint::usual(place, "msi", managed)
     };
     endpoint.token(ask, &Method::Get)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, PLATFORM_HINTS, Spelling, check_url, nothing_special, platform_name, url};
+use super::endpoint::{Endpoint, PLATFORM_HINTS, Spelling, check_url, platform_name, url};
 use crate::credential::place::{Hints, Place};
 use crate::credential::retry::Patience;
 use crate::credential::{Ask, Failure};
@@ -43,19 +43,15 @@ pub(super) fn fetch(
     let nameless = Managed::default();
     let url = url(base, VERSION, ask, &nameless, &SPELLING);
     let name = platform_name("IDENTITY_ENDPOINT", base);
+    let place = Place::near(ask.settings, url, name, Some(Trust::Pinned(pin)), HINTS)?;
     let endpoint = Endpoint {
-        place: Place::near(url, name, Trust::Pinned(pin), HINTS)?,
-        source: "service_fabric",
         headers: vec![("Secret", secret.reveal())],
         secret: Some(secret),
-        managed,
         // An identity that is not there stays away.
         is_transient: |status| matches!(status, 429 | 500..),
         patience: &PATIENCE,
         has_choice: false,
-        must_echo: false,
-        may_be_absent: false,
-        refused: nothing_special,
+        ..Endpoint::usual(place, "service_fabric", managed)
     };
     if managed.selector.is_some() {
         return Err(endpoint.unknown_identity(": in Service Fabric the cluster chooses the identity"));

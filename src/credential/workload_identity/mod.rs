@@ -9,7 +9,7 @@ mod proxy;
 use super::client_secret::read_file;
 use super::entra::{self, Application, Proof};
 use super::{Ask, Failure, Source};
-use crate::settings::{Lack, Principal, Settings};
+use crate::settings::{Family, Lack, Principal, Settings};
 use crate::token::Token;
 
 pub(super) const PROOFS: &[&str] = &["federated_token_file"];
@@ -27,13 +27,15 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 impl Source for WorkloadIdentity {
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let (path, name) = self.principal.proof_file();
-        let application = Application {
-            tenant: &self.principal.tenant,
-            client_id: &self.principal.client_id,
-            proof: "federated token",
-            proof_name: name,
+        let application = Application::of(&self.principal, "federated token", name);
+        // The cluster's proxy is for the token that the cluster put there.
+        let is_injected =
+            self.principal.proof.as_ref().is_some_and(|(_, value)| value.family == Family::Azure);
+        let proxy = match is_injected {
+            true => proxy::place(ask.settings, &self.principal.tenant, &self.proxy)?,
+            false => None,
         };
-        let place = match proxy::place(ask.settings, &self.principal.tenant, &self.proxy)? {
+        let place = match proxy {
             Some(proxy) => proxy,
             None => entra::place(ask.settings, &self.principal.tenant)?,
         };

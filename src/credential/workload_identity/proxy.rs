@@ -1,15 +1,17 @@
 //! The token proxy in the cluster (Microsoft Learn: "Identity bindings in Azure Kubernetes Service"): requests for
 //! Entra go to it, with roots and a name of its own.
 
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
 use ureq::http::Uri;
 
+use crate::credential::client_secret::CHECK_FILE;
 use crate::credential::place::{Hints, Place, usual_roots};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{self, Trust};
 use crate::os::{self, fork::Lock};
 use crate::settings::{Settings, config};
+use crate::url;
 
 const URL: &str = "AZURE_KUBERNETES_TOKEN_PROXY";
 const SNI_NAME: &str = "AZURE_KUBERNETES_SNI_NAME";
@@ -20,7 +22,7 @@ const LONGEST_CA_FILE: u64 = 1024 * 1024;
 
 /// The roots as they were last read: a file that is empty is being replaced.
 #[derive(Default)]
-pub(super) struct Roots(Lock<Vec<CertificateDer<'static>>>);
+pub(super) struct Roots(Lock<Option<RootCertStore>>);
 
 /// The proxy in the place of the tenant's token endpoint, if there is one.
 pub(super) fn place(settings: &Settings, tenant: &str, kept: &Roots) -> Result<Option<Place>, Error> {
@@ -38,22 +40,21 @@ pub(super) fn place(settings: &Settings, tenant: &str, kept: &Roots) -> Result<O
         Some(roots) => Trust::Only { roots, name: name.as_deref() },
         None => Trust::Roots { roots: &usual, name: name.as_deref() },
     };
-    let url = settings.authority.token_url(tenant);
-    let path = url.parse::<Uri>().ok().map(|uri| uri.path().to_string()).unwrap_or_default();
+    let endpoint = settings.authority.token_url(tenant);
+    let path = endpoint.parse::<Uri>().ok().map(|uri| uri.path().to_string()).unwrap_or_default();
     let hints = Hints {
         network: "Check AZURE_KUBERNETES_TOKEN_PROXY and the cluster.",
         untrusted: "Check AZURE_KUBERNETES_CA_FILE and AZURE_KUBERNETES_SNI_NAME.",
         stranger: "Check AZURE_KUBERNETES_TOKEN_PROXY.",
     };
     let shown = format!("the token proxy {proxy}");
-    Place::near(format!("{proxy}{path}"), shown, trust, hints).map(Some)
+    Place::near(settings, format!("{proxy}{path}"), shown, Some(trust), hints).map(Some)
 }
 
 /// Checks the proxy's URL; without a slash at the end.
 fn base(proxy: &str) -> Result<String, Error> {
     let base = proxy.trim().trim_end_matches('/');
-    let plain = base.starts_with("https://") && !base.contains(['@', '?', '#', '\\', ' ']);
-    if plain && !http::host_of(base).is_empty() {
+    if url::is_sound(base) && !url::is_plain(base) && !base.contains('?') {
         Ok(base.to_string())
     } else {
         Err(config(format!("{URL} must be an https URL without user, query and fragment.")))
@@ -61,7 +62,7 @@ fn base(proxy: &str) -> Result<String, Error> {
 }
 
 /// The roots that count for the proxy alone, if it has any.
-fn own_roots(env: Environment<'_>, kept: &Roots) -> Result<Option<Vec<CertificateDer<'static>>>, Error> {
+fn own_roots(env: Environment<'_>, kept: &Roots) -> Result<Option<RootCertStore>, Error> {
     let (name, pem) = match (env.var(CA_FILE), env.text(CA_DATA)?) {
         (Some(_), Some(_)) => {
             return Err(config(format!("{CA_FILE} and {CA_DATA} are both set: set only one.")));
@@ -69,7 +70,10 @@ fn own_roots(env: Environment<'_>, kept: &Roots) -> Result<Option<Vec<Certificat
         (Some(path), None) => {
             let path = std::path::PathBuf::from(path);
             let pem = os::read_plain(&path, LONGEST_CA_FILE).map_err(|error| {
-                config(format!("{CA_FILE} names {}, which cannot be read: {error}.", path.display()))
+                config(format!(
+                    "{CA_FILE} names {}, which cannot be read: {error}. {CHECK_FILE}.",
+                    path.display()
+                ))
             });
             (CA_FILE, pem?)
         }
@@ -78,9 +82,9 @@ fn own_roots(env: Environment<'_>, kept: &Roots) -> Result<Option<Vec<Certificat
     };
     if pem.trim_ascii().is_empty() {
         let before = kept.0.with(|roots| roots.clone());
-        return if before.is_empty() { Err(config(format!("{name} is empty."))) } else { Ok(Some(before)) };
+        return before.map_or_else(|| Err(config(format!("{name} is empty."))), |roots| Ok(Some(roots)));
     }
-    let roots = http::certificates(&pem).map_err(|why| config(format!("{name} cannot be used: {why}.")))?;
-    kept.0.with(|kept| kept.clone_from(&roots));
+    let roots = http::own_roots(&pem).map_err(|why| config(format!("{name} cannot be used: {why}.")))?;
+    kept.0.with(|kept| *kept = Some(roots.clone()));
     Ok(Some(roots))
 }
