@@ -37,7 +37,7 @@ pub(crate) struct Printed {
 /// `most` bytes. In both cases it was killed, with all that it started.
 pub(crate) fn run(command: &Command<'_>, deadline: Instant, most: usize) -> io::Result<Printed> {
     let ((stdout, its_stdout), (stderr, its_stderr)) = (io::pipe()?, io::pipe()?);
-    let child = Child::spawn(command, &its_stdout, &its_stderr)?;
+    let mut child = Child::spawn(command, &its_stdout, &its_stderr)?;
     drop((its_stdout, its_stderr));
     let (mut out, mut err) = (Pipe::new(stdout)?, Pipe::new(stderr)?);
     loop {
@@ -66,6 +66,8 @@ struct Child {
     id: libc::pid_t,
     /// Readable once the command has ended, whoever takes its status (pidfd_open(2)).
     end: Option<OwnedFd>,
+    /// Its status was taken: its number may be another's.
+    is_over: bool,
 }
 
 impl Child {
@@ -101,7 +103,8 @@ impl Child {
         let end = unsafe { libc::syscall(libc::SYS_pidfd_open, id, 0) };
         let end = RawFd::try_from(end).ok().filter(|descriptor| *descriptor >= 0);
         // SAFETY: it is new, and nobody else's.
-        Ok(Self { id, end: end.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }) })
+        let end = end.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
+        Ok(Self { id, end, is_over: false })
     }
 
     /// Whether it has ended; its status is not taken.
@@ -109,11 +112,11 @@ impl Child {
         if let Some(end) = &self.end {
             return wait_for([Some(end.as_raw_fd())], Duration::ZERO).is_ok_and(|[ended]| ended);
         }
-        !self.runs()
+        self.is_running() != Some(true)
     }
 
-    /// Whether it is still our child, and runs.
-    fn runs(&self) -> bool {
+    /// None: it is no child of ours any more, for somebody else took its status.
+    fn is_running(&self) -> Option<bool> {
         let mut about = MaybeUninit::<libc::siginfo_t>::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         // SAFETY: `about` is a place for the answer, zeroed, which means: nothing yet.
@@ -121,24 +124,35 @@ impl Child {
             let code = libc::waitid(libc::P_PID, self.id.unsigned_abs(), about.as_mut_ptr(), flags);
             (code, about.assume_init_ref().si_pid())
         };
-        code == 0 && ended == 0
+        (code == 0).then_some(ended == 0)
     }
 
-    /// Takes its status, if nobody did.
-    fn status(&self) -> Option<ExitStatus> {
+    /// Takes its status, if it has ended and nobody did.
+    fn status(&mut self) -> Option<ExitStatus> {
         let mut status = 0;
-        // SAFETY: `status` is a place for the answer. It has ended, so the call does not wait.
-        let taken = unsafe { libc::waitpid(self.id, &mut status, 0) };
+        // SAFETY: `status` is a place for the answer; the call does not wait.
+        let taken = unsafe { libc::waitpid(self.id, &mut status, libc::WNOHANG) };
+        self.is_over = taken != 0;
         (taken == self.id).then(|| ExitStatus::from_raw(status))
     }
 }
 
+/// How long one that was killed may take to be gone: it may be another user's, or hang in the kernel.
+const TIME_TO_DIE: Duration = Duration::from_secs(1);
+
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.runs() {
-            // SAFETY: the group is the command's, which is still our child: no other has its number.
-            unsafe { libc::kill(-self.id, libc::SIGKILL) };
-            self.status();
+        if self.is_over || self.is_running().is_none() {
+            return;
+        }
+        // SAFETY: its status is not taken, so no other process or group has its number.
+        unsafe {
+            libc::kill(-self.id, libc::SIGKILL);
+            libc::kill(self.id, libc::SIGKILL);
+        }
+        let deadline = Instant::now() + TIME_TO_DIE;
+        while self.status().is_none() && !self.is_over && Instant::now() < deadline {
+            let _ = wait_for([self.end.as_ref().map(AsRawFd::as_raw_fd)], WITHOUT_NEWS);
         }
     }
 }
@@ -150,7 +164,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// Nothing to read, these to write to, no other descriptor of the host's, no signal blocked or ignored.
+    /// Nothing to read, these to write to, no other descriptor that the host has open now, no signal blocked or ignored.
     fn new(directory: &CString, stdout: RawFd, stderr: RawFd) -> io::Result<Self> {
         let mut plan =
             Self { actions: Box::new(MaybeUninit::uninit()), attributes: Box::new(MaybeUninit::uninit()) };
@@ -172,7 +186,8 @@ impl Plan {
             check(libc::posix_spawn_file_actions_addchdir_np(actions, directory.as_ptr()))?;
             // What it starts may outlive it, and would keep the host's sockets open.
             for descriptor in open_descriptors() {
-                check(libc::posix_spawn_file_actions_addclose(actions, descriptor))?;
+                // Refused where the limit was lowered below it; then it stays open.
+                let _ = libc::posix_spawn_file_actions_addclose(actions, descriptor);
             }
             let (mut none, mut all) = (MaybeUninit::uninit(), MaybeUninit::uninit());
             libc::sigemptyset(none.as_mut_ptr());
@@ -206,7 +221,7 @@ fn list(strings: &[CString]) -> Vec<*mut c_char> {
 
 /// The descriptors beyond the usual three (proc(5)). One that is closed meanwhile does no harm.
 fn open_descriptors() -> Vec<RawFd> {
-    let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let listed = std::fs::read_dir("/proc/thread-self/fd").into_iter().flatten().flatten();
     let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter(|descriptor| *descriptor > 2).collect()
 }

@@ -448,6 +448,7 @@ fn a_host_may_do_with_its_children_as_it_likes() {
         for (printed, status, part) in [
             (Printed::garbage(), "PGAAD_PROTOCOL", kind.title),
             (Printed::refused(50076, "It's you."), "PGAAD_DENIED", "AADSTS50076"),
+            (Printed::huge(2 << 20), "PGAAD_PROTOCOL", kind.title),
         ] {
             tool.next(printed);
             assert_fails(&ask(&mut session, ""), status, &[part]);
