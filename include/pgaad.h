@@ -1,7 +1,8 @@
 /* pgaad: signs programs built on libpq in to Azure Database for PostgreSQL with Microsoft Entra ID.
  *
- * The short way: change PQconnectdb to pgaad_connectdb, and set PGAAD_TENANT_ID, PGAAD_CLIENT_ID,
- * PGAAD_CLIENT_SECRET, and PGUSER to the application's role. The README has the settings, and when a token is used.
+ * The short way: change PQconnectdb to pgaad_connectdb. On Azure there is mostly nothing to set; elsewhere
+ * PGAAD_TENANT_ID, PGAAD_CLIENT_ID, PGAAD_CLIENT_SECRET, and PGUSER to the application's role. The README has the
+ * settings, and when a token is used.
  *
  * Strings    are NUL-terminated. Settings and what is returned are UTF-8; conninfos, keywords and values are bytes,
  *            as for libpq. NULL or "" for a conninfo or settings means the environment alone.
@@ -54,8 +55,12 @@ typedef int32_t pgaad_status;
  * pgaad_answer_error, once, before it returns. It must return: no longjmp, no exception.
  *
  * scope: what the token is for, such as "https://ossrdbms-aad.database.windows.net/.default"; valid during the call.
- * timeout_ms: how long the callers wait, in milliseconds. It may call functions of pgaad for other clients; for its
- * own the answer is PGAAD_INVALID_ARGUMENT.
+ * timeout_ms: how long the caller waits, in milliseconds; a call that allows no time (0) does not get here. A function
+ * that takes longer holds up the call that runs it. answer: valid until the function returns; another thread may answer
+ * meanwhile.
+ *
+ * The function may call pgaad for other clients, and give its own client back; what else it calls for its own client
+ * answers PGAAD_INVALID_ARGUMENT.
  */
 typedef void (*pgaad_token_fn)(void *userdata, const char *scope, int timeout_ms, pgaad_answer *answer);
 
@@ -162,8 +167,8 @@ const char *pgaad_status_name(pgaad_status status);
 void pgaad_free(void *string);
 
 /**
- * Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
- * fetches.
+ * Gets a token for the database, from memory while it is fresh, else from Entra or wherever the identity has its tokens;
+ * of many threads that ask, one fetches.
  *
  * token: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED,
  * PGAAD_UNAVAILABLE, PGAAD_DENIED, PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is
@@ -222,8 +227,8 @@ pgaad_status pgaad_client_new(const char *settings,
 /**
  * Answers a token callback with a token, which is copied.
  *
- * expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says. An answer with
- * NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
+ * expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says; of both the earlier
+ * counts. An answer with NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
  * fail with PGAAD_PROTOCOL.
  */
 void pgaad_answer_token(pgaad_answer *answer,
@@ -233,7 +238,8 @@ void pgaad_answer_token(pgaad_answer *answer,
 /**
  * Answers a token callback with a failure.
  *
- * status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK. message: a line
+ * status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK; a number that is no
+ * failure becomes PGAAD_PROTOCOL. message: a line
  * for people, UTF-8, without secrets; NULL: there is none.
  */
 void pgaad_answer_error(pgaad_answer *answer,
@@ -242,12 +248,13 @@ void pgaad_answer_error(pgaad_answer *answer,
 
 /**
  * Makes a client whose tokens the program itself supplies; they are kept and renewed like any other. Entra is on for
- * every connection of such a client.
+ * every connection of such a client, whatever PGAAD_AUTH says.
  *
  * settings: as for pgaad_client_new; auth may be "callback" or absent. fetch is called on the thread of a call that
  * needs a token, one call at a time for each client; under callback_thread=any on a thread of ours, which it may never
  * have seen. userdata: handed to fetch and release as it is. release (may be NULL): called once, on any thread, when
- * the client has been given back and no fetch runs; not if this function fails. client: out, to be given back with
+ * the client has been given back and no fetch runs; not if this function fails, and not for a client that is never given
+ * back. client: out, to be given back with
  * pgaad_client_free.
  */
 pgaad_status pgaad_client_new_callback(const char *settings,

@@ -1,6 +1,8 @@
 //! URLs as settings and platforms give them: only those that mean what they seem to mean.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
+use zeroize::Zeroizing;
 
 /// Whether it is http's or https's, has a host, and no user, fragment or blank, nor a port that is none: what is no
 /// number would quietly be the default port.
@@ -36,6 +38,29 @@ pub(crate) fn host_of(url: &str) -> String {
 pub(crate) fn is_plain(url: &str) -> bool {
     url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
+
+/// The URL with something more to ask.
+pub(crate) fn with_query(base: &str, fields: &[(&str, &str)]) -> String {
+    let mark = if base.contains('?') { '&' } else { '?' };
+    format!("{base}{mark}{}", *form(fields))
+}
+
+/// Names and values of a form or a query (WHATWG URL: "application/x-www-form-urlencoded serializing").
+pub(crate) fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    let mut body = Zeroizing::new(String::new());
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        body.push_str(name);
+        body.push('=');
+        body.push_str(&Zeroizing::new(utf8_percent_encode(value, RESERVED).to_string()));
+    }
+    body
+}
+
+/// RFC 3986's unreserved characters are the others.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {

@@ -17,17 +17,26 @@ pub(super) fn object(answer: &Answer) -> Option<Value> {
 
 /// What kind of thing an answer is that is not what was asked for.
 pub(super) fn content_type(answer: &Answer, secrets: &[&Secret]) -> String {
-    let kind = redact(answer.header("content-type").unwrap_or("no content type"), secrets);
-    kind[..kind.floor_char_boundary(100)].to_string()
+    short(answer.header("content-type").unwrap_or("no content type"), secrets)
 }
 
 /// The first text that is there, without the secrets, up to the ids and times that follow a sentence.
 pub(super) fn sentence<'a>(texts: impl IntoIterator<Item = &'a Value>, secrets: &[&Secret]) -> String {
     let text = texts.into_iter().find_map(|text| text.as_str().filter(|text| !text.is_empty()));
-    let whole = redact(text.unwrap_or_default(), secrets);
+    to_the_point(&redact(text.unwrap_or_default(), secrets)).to_string()
+}
+
+/// A text up to the ids and times that follow its sentence.
+pub(super) fn to_the_point(text: &str) -> &str {
     let end =
-        ["\r", "\n", " Trace ID:"].iter().filter_map(|mark| whole.find(mark)).min().unwrap_or(whole.len());
-    whole[..end.min(whole.floor_char_boundary(800))].to_string()
+        ["\r", "\n", " Trace ID:"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    &text[..end.min(text.floor_char_boundary(800))]
+}
+
+/// A value of a header, short and without the secrets.
+pub(super) fn short(value: &str, secrets: &[&Secret]) -> String {
+    let value = redact(value, secrets);
+    value[..value.floor_char_boundary(100)].to_string()
 }
 
 /// A sentence of theirs, to stand behind ours.

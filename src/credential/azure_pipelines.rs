@@ -4,11 +4,13 @@
 //! Needs the service connection's id, tenant and client id, which Azure's own tasks set, and `SYSTEM_ACCESSTOKEN`,
 //! which the pipeline maps into the step.
 
+use std::time::Instant;
+
+use super::answer::short;
 use super::entra::{self, Application, Proof};
 use super::oidc::{self, Provider};
 use super::place::header_value;
-use super::redact::redact;
-use super::{Ask, Failure, Source};
+use super::{Ask, Failure, Source, log_failure};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{Answer, Method};
@@ -35,6 +37,7 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
         return Err(Lack::Keys {
             set: Some("auth=azure_pipelines".into()),
             missing: vec!["service_connection_id"],
+            unused: None,
         });
     };
     Ok(Box::new(AzurePipelines { principal, connection: connection.as_str().to_string() }))
@@ -70,16 +73,26 @@ impl Source for AzurePipelines {
             ))
             .into());
         };
-        let query = entra::form(&[("api-version", "7.1"), ("serviceConnectionId", &self.connection)]);
+        let query = [("api-version", "7.1"), ("serviceConnectionId", self.connection.as_str())];
         let pipeline = Provider {
             place: oidc::place(ask.settings, NAME, URL, &url, &query)?,
             name: NAME,
             member: "oidcToken",
             secret: bearer,
         };
-        let application = Application::of(&self.principal, "federated token", "the service connection");
+        let application = Application {
+            principal: &self.principal,
+            proof: "federated token",
+            proof_name: "the service connection",
+        };
         let place = entra::place(ask.settings, &self.principal.tenant)?;
-        entra::fetch(&place, ask, &application, || self.assertion(&pipeline, ask).map(Proof::Assertion))
+        entra::fetch(&place, ask, &application, || {
+            let begun = Instant::now();
+            let made = self.assertion(&pipeline, ask);
+            made.map(Proof::Assertion).inspect_err(|failure| {
+                log_failure(ask, &[("source", "azure_pipelines"), ("scope", ask.scope)], begun, failure);
+            })
+        })
     }
 
     fn has_proof(&self) -> bool {
@@ -121,10 +134,7 @@ impl AzurePipelines {
 
 /// What its support asks for.
 fn ids(answer: &Answer, secret: &Secret) -> String {
-    let id = |name: &&str| {
-        let id = redact(answer.header(name)?, &[secret]);
-        Some(format!("{name} {}", &id[..id.floor_char_boundary(100)]))
-    };
+    let id = |name: &&str| Some(format!("{name} {}", short(answer.header(name)?, &[secret])));
     let ids: Vec<String> = ["x-vss-e2eid", "x-msedge-ref"].iter().filter_map(id).collect();
     if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) }
 }

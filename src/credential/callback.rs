@@ -119,10 +119,21 @@ fn read(supplied: &Supplied, started: Moment) -> Result<Token, Failure> {
         let text = format!("The token callback answered with {why}.");
         Failure::new(ErrorKind::Protocol, text, Retry::Never)
     };
-    let secret = answer::secret(supplied.token.reveal()).ok_or_else(|| bad("no token"))?;
+    let secret = answer::secret(supplied.token.reveal()).ok_or_else(|| {
+        bad(match supplied.token.reveal() {
+            "" => "no token. It must give pgaad_answer_token one, or call pgaad_answer_error",
+            _ => "text that is no token: there is a blank, a line break or another character in it that no token has",
+        })
+    })?;
     let said = || token::claim(secret.reveal(), "exp");
-    let end =
-        supplied.expires_on.or_else(said).ok_or_else(|| bad("a token that does not say when it expires"))?;
-    answer::living(secret, started, end.saturating_sub(started.unix), None, Some(started.unix))
-        .map_err(|why| bad(&format!("a token that cannot be used: {why}")))
+    let end = supplied.expires_on.or_else(said).ok_or_else(|| {
+        bad("a token that does not say when it expires. It must give expires_on, in Unix seconds")
+    })?;
+    answer::living(secret, started, end.saturating_sub(started.unix), None, Some(started.unix)).map_err(
+        |why| {
+            bad(&format!(
+                "a token that cannot be used: {why} (expires_on is in Unix seconds, 0: the token says it)"
+            ))
+        },
+    )
 }

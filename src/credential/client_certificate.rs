@@ -3,10 +3,9 @@
 //! Needs a tenant, a client id and a file with the certificate and its private key. Each request carries a statement
 //! signed with the key; the file is read at each fetch, so that a renewed certificate needs no restart.
 
-use super::certificate::Certificate;
-use super::client_secret::CHECK_FILE;
+use super::certificate::{Certificate, PASSWORD_SETTING};
 use super::entra::{self, Application, Proof};
-use super::{Ask, Failure, Source, assertion};
+use super::{Ask, Failure, Source, assertion, file};
 use crate::error::Error;
 use crate::os;
 use crate::settings::{Lack, Principal, Settings, config};
@@ -27,11 +26,13 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 impl ClientCertificate {
     fn read(&self, settings: &Settings) -> Result<Certificate, Error> {
         let (path, name) = self.0.proof_file();
-        let unusable = |why: String| config(format!("{name} names {}, which {why}.", path.display()));
-        let bytes = os::read_plain(&path, LONGEST_FILE)
-            .map_err(|error| unusable(format!("cannot be read: {error}. {CHECK_FILE}")))?;
-        let password = settings.certificate_password.as_ref().map(|value| &value.text);
-        Certificate::read(&bytes, password, os::unix_now()).map_err(|error| unusable(error.to_string()))
+        let bytes = file::read(name, &path, LONGEST_FILE)?;
+        let password = settings.certificate_password.as_ref();
+        Certificate::read(&bytes, password.map(|value| &value.text), os::unix_now()).map_err(|why| {
+            // By the name that the person gave it.
+            let why = password.map_or(why.clone(), |value| why.replace(PASSWORD_SETTING, &value.name));
+            config(format!("{name} names {}, which {why}.", path.display()))
+        })
     }
 }
 
@@ -39,12 +40,12 @@ impl Source for ClientCertificate {
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let certificate = self.read(ask.settings)?;
         let (_, name) = self.0.proof_file();
-        let application = Application::of(&self.0, "client certificate", name);
+        let application = Application { principal: &self.0, proof: "client certificate", proof_name: name };
         let place = entra::place(ask.settings, &self.0.tenant)?;
         let with_chain = ask.settings.send_certificate_chain;
         entra::fetch(&place, ask, &application, || {
             let now = os::unix_now();
-            let made = assertion::make(&certificate, with_chain, application.client_id, place.url(), now)?;
+            let made = assertion::make(&certificate, with_chain, &self.0.client_id, place.url(), now)?;
             Ok(Proof::Assertion(made))
         })
     }

@@ -2,10 +2,12 @@
 //!
 //! Needs a tenant, a client id, and the job's permission `id-token: write`.
 
+use std::time::Instant;
+
 use super::entra::{self, Application, Proof};
 use super::oidc::{self, Provider};
 use super::place::header_value;
-use super::{Ask, Failure, Source};
+use super::{Ask, Failure, Source, log_failure};
 use crate::http::Method;
 use crate::secret::Secret;
 use crate::settings::{Lack, Principal, Settings};
@@ -40,16 +42,21 @@ impl Source for GithubActions {
                 missing.join(" and ")
             )));
         };
-        let query = entra::form(&[("audience", AUDIENCE)]);
         let github = Provider {
-            place: oidc::place(ask.settings, NAME, URL, &url, &query)?,
+            place: oidc::place(ask.settings, NAME, URL, &url, &[("audience", AUDIENCE)])?,
             name: NAME,
             member: "value",
             secret: bearer,
         };
-        let application = Application::of(&self.0, "federated token", "the job's token");
+        let application =
+            Application { principal: &self.0, proof: "federated token", proof_name: "the job's token" };
         let place = entra::place(ask.settings, &self.0.tenant)?;
-        entra::fetch(&place, ask, &application, || assertion(&github, ask).map(Proof::Assertion))
+        entra::fetch(&place, ask, &application, || {
+            let begun = Instant::now();
+            assertion(&github, ask).map(Proof::Assertion).inspect_err(|failure| {
+                log_failure(ask, &[("source", "github_actions"), ("scope", ask.scope)], begun, failure);
+            })
+        })
     }
 
     fn has_proof(&self) -> bool {

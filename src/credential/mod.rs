@@ -6,6 +6,7 @@
 mod random; //    ids, and pauses that differ
 mod redact; //    text without the secrets
 mod answer; //    what any service may answer
+mod file; //      files that settings and platforms name
 mod place; //     a service, and how it is reached
 mod retry; //     when to ask again
 mod entra; //     the token endpoint of Entra
@@ -308,17 +309,20 @@ fn by_identity(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 
 /// Logs one request and what became of it.
 fn log_request(ask: &Ask<'_>, who: &[(&str, &str)], begun: Instant, result: &Result<Token, Failure>) {
-    let took = begun.elapsed().as_millis().to_string();
-    let who = [who, &[("ms", took.as_str())]].concat();
     match result {
         Ok(token) => {
+            let took = begun.elapsed().as_millis().to_string();
+            let who = [who, &[("ms", took.as_str())]].concat();
             let life = token.life.as_secs().to_string();
             let life = [("expires_in", life.as_str())];
             Level::Info.log(ask.settings.log, "token_fetched", &[&who[..], &life].concat());
         }
-        Err(failure) => {
-            let error = [("error", failure.error.message())];
-            Level::Warn.log(ask.settings.log, "token_request_failed", &[&who[..], &error].concat());
-        }
+        Err(failure) => log_failure(ask, who, begun, failure),
     }
+}
+
+fn log_failure(ask: &Ask<'_>, who: &[(&str, &str)], begun: Instant, failure: &Failure) {
+    let took = begun.elapsed().as_millis().to_string();
+    let error = [("ms", took.as_str()), ("error", failure.error.message())];
+    Level::Warn.log(ask.settings.log, "token_request_failed", &[who, &error].concat());
 }

@@ -27,7 +27,7 @@ pub(super) fn place(
     name: &str,
     variable: &str,
     url: &str,
-    query: &str,
+    query: &[(&str, &str)],
 ) -> Result<Place, Error> {
     let is_secure = !url::is_plain(url) || is_near(&url::host_of(url));
     if !url::is_sound(url) || !is_secure {
@@ -35,14 +35,13 @@ pub(super) fn place(
             "{variable} must be an https URL: the job's secret travels on this connection."
         )));
     }
-    let mark = if url.contains('?') { '&' } else { '?' };
     let hints = Hints {
         network: "Check the network and PGAAD_PROXY.",
         untrusted: CHECK_ROOTS,
         stranger: "Check whether a proxy or login page answers in its place.",
     };
     let origin = url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-    Place::public(settings, format!("{url}{mark}{query}"), format!("{name} ({origin})"), hints)
+    Place::public(settings, url::with_query(url, query), format!("{name} ({origin})"), hints)
 }
 
 impl Provider {

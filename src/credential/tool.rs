@@ -86,7 +86,10 @@ impl Tool {
     }
 
     fn not_installed(&self) -> Failure {
-        Failure::nothing_here(format!("{} ({}) is not installed, or not on PATH.", self.title, self.name))
+        Failure::nothing_here(format!(
+            "{} ({}) is not installed, or not on PATH. Install it, then run: {}.",
+            self.title, self.name, self.login
+        ))
     }
 
     /// The token that it printed. Nothing of its output is ever shown but Entra's own words.
@@ -149,12 +152,9 @@ fn message(line: &str) -> String {
 
 /// From the code on, to the end of the line, without ids and times, and without what may be a token.
 fn entras_words(text: &str) -> Option<String> {
-    let said = &text[text.find("AADSTS")?..];
-    let end =
-        ["\r", "\n", " Trace ID:"].iter().filter_map(|mark| said.find(mark)).min().unwrap_or(said.len());
-    let words = said[..end].split(' ').map(|word| if word.contains("eyJ") { "***" } else { word });
-    let words = words.collect::<Vec<_>>().join(" ");
-    Some(words[..words.floor_char_boundary(800)].to_string())
+    let said = answer::to_the_point(&text[text.find("AADSTS")?..]);
+    let words = said.split(' ').map(|word| if word.contains("eyJ") { "***" } else { word });
+    Some(words.collect::<Vec<_>>().join(" "))
 }
 
 /// The first program of that name in an absolute directory of PATH: who runs a program in a directory does not mean

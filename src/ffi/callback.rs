@@ -81,7 +81,9 @@ impl Answer {
         let mut answers = self.0.with(std::mem::take);
         match (answers.pop(), answers.is_empty()) {
             (Some(answer), true) => answer,
-            (None, _) => Err(wrong("returned without an answer")),
+            (None, _) => Err(wrong(
+                "returned without an answer: it must call pgaad_answer_token or pgaad_answer_error before it returns",
+            )),
             (Some(_), false) => Err(wrong("answered more than once")),
         }
     }

@@ -116,8 +116,8 @@ pub unsafe extern "C" fn pgaad_free(string: *mut c_void) {
     unsafe { ptr::take_back(string) }
 }
 
-/// Gets a token for the database, from memory while it is fresh, else from Entra; of many threads that ask, one
-/// fetches.
+/// Gets a token for the database, from memory while it is fresh, else from Entra or wherever the identity has its tokens;
+/// of many threads that ask, one fetches.
 ///
 /// token: out, to be given back with pgaad_free. Waits up to the setting timeout_ms. PGAAD_CONFIG, PGAAD_DISABLED,
 /// PGAAD_UNAVAILABLE, PGAAD_DENIED, PGAAD_THROTTLED, PGAAD_NETWORK, PGAAD_TIMEOUT or PGAAD_PROTOCOL say why there is
@@ -203,8 +203,12 @@ pub struct pgaad_answer(callback::Answer);
 /// pgaad_answer_error, once, before it returns. It must return: no longjmp, no exception.
 ///
 /// scope: what the token is for, such as "https://ossrdbms-aad.database.windows.net/.default"; valid during the call.
-/// timeout_ms: how long the callers wait, in milliseconds. It may call functions of pgaad for other clients; for its
-/// own the answer is PGAAD_INVALID_ARGUMENT.
+/// timeout_ms: how long the caller waits, in milliseconds; a call that allows no time (0) does not get here. A function
+/// that takes longer holds up the call that runs it. answer: valid until the function returns; another thread may answer
+/// meanwhile.
+///
+/// The function may call pgaad for other clients, and give its own client back; what else it calls for its own client
+/// answers PGAAD_INVALID_ARGUMENT.
 pub type pgaad_token_fn = Option<
     unsafe extern "C" fn(
         userdata: *mut c_void,
@@ -219,8 +223,8 @@ pub type pgaad_release_fn = Option<unsafe extern "C" fn(userdata: *mut c_void)>;
 
 /// Answers a token callback with a token, which is copied.
 ///
-/// expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says. An answer with
-/// NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
+/// expires_on: until when it is good, in Unix seconds (UTC); 0: as the token's own claim "exp" says; of both the earlier
+/// counts. An answer with NULL, with what cannot be a token, with one that has expired, or a second answer makes the call that needs the token
 /// fail with PGAAD_PROTOCOL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_answer_token(
@@ -237,7 +241,8 @@ pub unsafe extern "C" fn pgaad_answer_token(
 
 /// Answers a token callback with a failure.
 ///
-/// status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK. message: a line
+/// status: what the call that needs the token is to fail with, such as PGAAD_DENIED or PGAAD_NETWORK; a number that is no
+/// failure becomes PGAAD_PROTOCOL. message: a line
 /// for people, UTF-8, without secrets; NULL: there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_answer_error(
@@ -253,12 +258,13 @@ pub unsafe extern "C" fn pgaad_answer_error(
 }
 
 /// Makes a client whose tokens the program itself supplies; they are kept and renewed like any other. Entra is on for
-/// every connection of such a client.
+/// every connection of such a client, whatever PGAAD_AUTH says.
 ///
 /// settings: as for pgaad_client_new; auth may be "callback" or absent. fetch is called on the thread of a call that
 /// needs a token, one call at a time for each client; under callback_thread=any on a thread of ours, which it may never
 /// have seen. userdata: handed to fetch and release as it is. release (may be NULL): called once, on any thread, when
-/// the client has been given back and no fetch runs; not if this function fails. client: out, to be given back with
+/// the client has been given back and no fetch runs; not if this function fails, and not for a client that is never given
+/// back. client: out, to be given back with
 /// pgaad_client_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_new_callback(

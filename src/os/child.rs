@@ -138,14 +138,16 @@ impl Child {
 }
 
 /// How long one that was killed may take to be gone: it may be another user's, or hang in the kernel.
-const TIME_TO_DIE: Duration = Duration::from_secs(1);
+/// Less than a fetch may take beyond its time.
+const TIME_TO_DIE: Duration = Duration::from_millis(300);
 
 impl Drop for Child {
     fn drop(&mut self) {
         if self.is_over || self.is_running().is_none() {
             return;
         }
-        // SAFETY: its status is not taken, so no other process or group has its number.
+        // SAFETY: plain numbers. Its status was not taken a moment ago, so no other process or group has its number, unless
+        // a thread of the host's takes it just now.
         unsafe {
             libc::kill(-self.id, libc::SIGKILL);
             libc::kill(self.id, libc::SIGKILL);
@@ -167,7 +169,7 @@ impl Plan {
     /// Nothing to read, these to write to, no other descriptor that the host has open now, no signal blocked or ignored.
     fn new(directory: &CString, stdout: RawFd, stderr: RawFd) -> io::Result<Self> {
         let mut plan =
-            Self { actions: Box::new(MaybeUninit::uninit()), attributes: Box::new(MaybeUninit::uninit()) };
+            Self { actions: Box::new(MaybeUninit::zeroed()), attributes: Box::new(MaybeUninit::zeroed()) };
         let (actions, attributes) = (plan.actions.as_mut_ptr(), plan.attributes.as_mut_ptr());
         // SAFETY: both are initialised before anything else is done with them, and stay where they are; the strings are
         // copied.
@@ -183,7 +185,7 @@ impl Plan {
             ))?;
             check(libc::posix_spawn_file_actions_adddup2(actions, stdout, 1))?;
             check(libc::posix_spawn_file_actions_adddup2(actions, stderr, 2))?;
-            check(libc::posix_spawn_file_actions_addchdir_np(actions, directory.as_ptr()))?;
+            check(add_chdir()?(actions, directory.as_ptr()))?;
             // What it starts may outlive it, and would keep the host's sockets open.
             for descriptor in open_descriptors() {
                 // Refused where the limit was lowered below it; then it stays open.
@@ -205,13 +207,29 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: `new` initialised both, unless memory ran out, for which destroying what is not there does nothing in
-        // the C libraries that there are.
+        // SAFETY: `new` initialised both, or left them zeroed, which holds nothing to free.
         unsafe {
             libc::posix_spawn_file_actions_destroy(self.actions.as_mut_ptr());
             libc::posix_spawnattr_destroy(self.attributes.as_mut_ptr());
         }
     }
+}
+
+type AddChdir = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, *const c_char) -> c_int;
+
+/// posix_spawn_file_actions_addchdir_np(3), which C libraries have since glibc 2.29: looked up, so that the library loads
+/// with older ones.
+fn add_chdir() -> io::Result<AddChdir> {
+    // SAFETY: the name is a string.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"posix_spawn_file_actions_addchdir_np".as_ptr()) };
+    if found.is_null() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the C library is too old (glibc before 2.29)",
+        ));
+    }
+    // SAFETY: it is the function of that name, which has this type.
+    Ok(unsafe { std::mem::transmute::<*mut libc::c_void, AddChdir>(found) })
 }
 
 /// Pointers to the strings, with NULL at the end.

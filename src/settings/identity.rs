@@ -15,6 +15,9 @@ const PROOFS: [&str; 4] =
 pub(crate) struct Principal {
     pub(crate) tenant: String,
     pub(crate) client_id: String,
+    /// For messages: the settings that name both.
+    pub(crate) tenant_name: String,
+    pub(crate) client_id_name: String,
     /// The setting that holds the proof.
     pub(crate) proof: Option<(&'static str, Value)>,
 }
@@ -29,6 +32,8 @@ impl Principal {
         Ok(Self {
             tenant: check_tenant(tenant)?,
             client_id: check_guid(client_id, "the application's client id")?,
+            tenant_name: tenant.name.clone(),
+            client_id_name: client_id.name.clone(),
             proof: proof.map(|(key, value)| (key, value.clone())),
         })
     }
@@ -62,7 +67,12 @@ pub(crate) struct Managed {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Lack {
     /// These keys are missing beside what is set, if anything is.
-    Keys { set: Option<String>, missing: Vec<&'static str> },
+    Keys {
+        set: Option<String>,
+        missing: Vec<&'static str>,
+        /// A proof that belongs to another identity.
+        unused: Option<String>,
+    },
     /// What is there is wrong.
     Wrong(Error),
 }
@@ -77,14 +87,17 @@ impl From<Lack> for Error {
     fn from(lack: Lack) -> Self {
         match lack {
             Lack::Wrong(error) => error,
-            Lack::Keys { set, missing } => {
+            Lack::Keys { set, missing, unused } => {
                 let named: Vec<String> = missing.iter().map(|key| Key::named(key).with_variables()).collect();
                 let (verb, them) = if named.len() == 1 { ("is", "it") } else { ("are", "them") };
                 let named = named.join(", ");
                 let set = set
                     .as_deref()
                     .map_or("No identity is set".into(), |set| format!("{set} is not enough to sign in"));
-                config(format!("{set}: {named} {verb} missing. Set {them}."))
+                let unused = unused.map_or_else(String::new, |unused| {
+                    format!(" {unused} is set, but beside another client id, so it is not used.")
+                });
+                config(format!("{set}: {named} {verb} missing. Set {them}.{unused}"))
             }
         }
     }
@@ -235,7 +248,11 @@ impl Identities {
         let parts = [Some(("tenant_id", self.tenant())), Some(("client_id", client_id))];
         let proof = proofs.first().map(|key| (*key, proof));
         let missing = parts.into_iter().chain([proof]).flatten().filter(|(_, value)| value.is_none());
-        Lack::Keys { set, missing: missing.map(|(key, _)| key).collect() }
+        let missing: Vec<_> = missing.map(|(key, _)| key).collect();
+        let lacks_proof = proofs.first().is_some_and(|key| missing.contains(key));
+        let others = self.supplier().unwrap_or_default().iter().skip(1);
+        let unused = others.filter_map(|member| member.proof(proofs)).find(|_| lacks_proof);
+        Lack::Keys { set, missing, unused: unused.map(|(_, value)| value.name.clone()) }
     }
 
     fn tenant(&self) -> Option<&Value> {

@@ -48,7 +48,8 @@ struct Contents {
 const DAMAGED: &str = "is damaged or cut off. Copy or export it again";
 const NEITHER: &str =
     "is neither PEM nor PKCS#12. Give the file that holds the certificate and its private key";
-const SETTING: &str = "client_certificate_password (PGAAD_CLIENT_CERTIFICATE_PASSWORD)";
+/// What messages call the password.
+pub(super) const PASSWORD_SETTING: &str = "client_certificate_password (PGAAD_CLIENT_CERTIFICATE_PASSWORD)";
 
 impl Certificate {
     /// Reads a file's bytes; `now` is in Unix seconds. The error completes "FILE, which ..." up to the stop.
@@ -67,8 +68,10 @@ impl Certificate {
             Err(Trouble::Damaged) => Err(DAMAGED.into()),
             Err(Trouble::Foreign(what)) => Err(format!("{what}. {convert}")),
             Err(Trouble::Locked) => Err(match password {
-                Some(_) => format!("does not open with the password in {SETTING}. Check the password"),
-                None => format!("needs a password. Set {SETTING}"),
+                Some(_) => {
+                    format!("does not open with the password in {PASSWORD_SETTING}. Check the password")
+                }
+                None => format!("needs a password. Set {PASSWORD_SETTING}"),
             }),
         }
     }

@@ -6,9 +6,6 @@ mod refusal; // what the endpoint says no with
 
 use std::time::Instant;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use zeroize::Zeroizing;
-
 use super::place::{CHECK_ROOTS, Hints, Place};
 use super::{Ask, Failure, answer, log_request, random, retry};
 use crate::error::Error;
@@ -16,23 +13,17 @@ use crate::http::{Answer, FORM, Method};
 use crate::secret::Secret;
 use crate::settings::{Principal, Settings};
 use crate::token::{Moment, Token};
+use crate::url;
 
 pub(super) use refusal::{STALE_ASSERTION, code_in, has_code, hint};
 
 /// Who asks, and how the messages call the proof.
 pub(super) struct Application<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) client_id: &'a str,
+    pub(super) principal: &'a Principal,
     /// "client secret"
     pub(super) proof: &'static str,
     /// The setting or variable that holds it.
     pub(super) proof_name: &'a str,
-}
-
-impl<'a> Application<'a> {
-    pub(super) fn of(principal: &'a Principal, proof: &'static str, proof_name: &'a str) -> Self {
-        Self { tenant: &principal.tenant, client_id: &principal.client_id, proof, proof_name }
-    }
 }
 
 /// What one request carries to prove who asks. Never repeated, even where the service repeats it.
@@ -70,7 +61,7 @@ pub(super) fn fetch(
 ) -> Result<Token, Failure> {
     retry::until(&retry::USUAL, ask.deadline, || {
         let proof = prove()?;
-        let form = form(&fields(application, &proof, ask.scope));
+        let form = url::form(&fields(application, &proof, ask.scope));
         let (begun, request_id) = (Instant::now(), random::guid());
         let headers = [("Accept", "application/json"), ("client-request-id", request_id.as_str())];
         let post = Method::Post { content_type: FORM, body: &form };
@@ -83,8 +74,8 @@ pub(super) fn fetch(
         };
         let who = [
             ("authority", place.name()),
-            ("tenant", application.tenant),
-            ("client_id", application.client_id),
+            ("tenant", &application.principal.tenant),
+            ("client_id", &application.principal.client_id),
             ("scope", ask.scope),
             ("correlation_id", &correlation_id),
         ];
@@ -117,8 +108,11 @@ fn fields<'a>(
     proof: &'a Proof,
     scope: &'a str,
 ) -> Vec<(&'static str, &'a str)> {
-    let mut fields =
-        vec![("grant_type", "client_credentials"), ("client_id", application.client_id), ("scope", scope)];
+    let mut fields = vec![
+        ("grant_type", "client_credentials"),
+        ("client_id", &application.principal.client_id),
+        ("scope", scope),
+    ];
     match proof {
         Proof::ClientSecret(secret) => fields.push(("client_secret", secret.reveal())),
         Proof::Assertion(assertion) => {
@@ -129,20 +123,3 @@ fn fields<'a>(
     }
     fields
 }
-
-/// Names and values of a form or a query (WHATWG URL: "application/x-www-form-urlencoded serializing").
-pub(super) fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
-    let mut body = Zeroizing::new(String::new());
-    for (name, value) in fields {
-        if !body.is_empty() {
-            body.push('&');
-        }
-        body.push_str(name);
-        body.push('=');
-        body.push_str(&Zeroizing::new(utf8_percent_encode(value, RESERVED).to_string()));
-    }
-    body
-}
-
-/// RFC 3986's unreserved characters are the others.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

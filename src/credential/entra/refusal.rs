@@ -43,13 +43,18 @@ pub(super) fn read(
 }
 
 fn refusal(json: &Value, codes: &[u32], said: &str, application: &Application<'_>) -> String {
+    let principal = application.principal;
     let about_proof = codes.iter().any(|&code| aadsts::is_about_the_proof(code));
     let what = if about_proof { format!("the {} of ", application.proof) } else { String::new() };
     let hint = codes
         .iter()
         .find_map(|&code| aadsts::hint(code))
         .unwrap_or("Show the administrator of the tenant this message.");
-    let hint = hint.replace("{proof}", application.proof_name);
+    // By the names that the person gave them.
+    let hint = hint
+        .replace("{proof}", application.proof_name)
+        .replace("PGAAD_CLIENT_ID", &principal.client_id_name)
+        .replace("PGAAD_TENANT_ID", &principal.tenant_name);
     let ids: Vec<String> = ["trace_id", "correlation_id"]
         .iter()
         .filter_map(|name| Some(format!("{} {}", name.replace('_', " "), json.get(*name)?.as_str()?)))
@@ -57,8 +62,8 @@ fn refusal(json: &Value, codes: &[u32], said: &str, application: &Application<'_
     let ids = if ids.is_empty() { String::new() } else { format!(" ({})", ids.join(", ")) };
     format!(
         "Entra refused {what}application {} in tenant {}: {}. {hint}{ids}",
-        application.client_id,
-        application.tenant,
+        principal.client_id,
+        principal.tenant,
         said.trim_end_matches('.')
     )
 }

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind::PermissionDenied;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::endpoint::{Endpoint, Spelling, platform_place, url};
 use crate::credential::{Ask, Failure};
@@ -16,9 +17,6 @@ use crate::url::host_of;
 /// Where the agent listens unless `IDENTITY_ENDPOINT` says otherwise.
 pub(super) const URL: &str = "http://localhost:40342/metadata/identity/oauth2/token";
 const VERSION: &str = "2020-06-01";
-
-const SPELLING: Spelling =
-    Spelling { client_id: "client_id", object_id: "object_id", resource_id: "msi_res_id" };
 
 /// Where the agent puts its files, which root and the group himds may read.
 const DIRECTORY: &str = "/var/opt/azcmagent/tokens";
@@ -34,7 +32,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Toke
     if !is_near(&host_of(base)) {
         return Err(config("IDENTITY_ENDPOINT must name this machine, where Azure Arc's agent is.").into());
     }
-    let url = url(base, VERSION, ask, managed, &SPELLING);
+    let url = url(base, VERSION, ask, Some((managed, &Spelling::METADATA)));
     let place = platform_place(ask.settings, "IDENTITY_ENDPOINT", base, url)?;
     let endpoint = Endpoint {
         headers: vec![("Metadata", "true")],
@@ -43,7 +41,8 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str) -> Result<Toke
         ..Endpoint::usual(place, "arc", managed)
     };
     endpoint.retrying(ask, || {
-        let key = challenge(&endpoint, ask)?;
+        let begun = Instant::now();
+        let key = challenge(&endpoint, ask).map_err(|failure| endpoint.log_failure(ask, begun, failure))?;
         let authorization = Secret::new(format!("Basic {}", key.reveal()));
         endpoint.once(ask, &Method::Get, &[("Authorization", authorization.reveal())], Some(&key))
     })
@@ -74,7 +73,9 @@ fn challenge(endpoint: &Endpoint<'_>, ask: &Ask<'_>) -> Result<Secret, Failure> 
         PermissionDenied => Failure::nothing_here(format!(
             "The file that Azure Arc's agent asks for, {path}, may not be read by this user. Add the user to the group \
              himds."
-        )),
+        ))
+        // The agent is here, and wants none of us: nobody else is to answer in its place.
+        .here(true),
         _ => strange(&format!("{error}")),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::credential::place::{CHECK_ROOTS, Hints, Place};
 use crate::credential::retry::{self, Patience};
-use crate::credential::{Ask, Failure, Retry, answer, dates, entra, log_request};
+use crate::credential::{Ask, Failure, Retry, answer, dates, log_failure, log_request};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::http::{self, Answer, Method};
@@ -67,7 +67,11 @@ pub(super) struct Spelling {
 }
 
 impl Spelling {
-    pub(super) fn parameter<'a>(&self, selector: &'a Selector) -> (&'static str, &'a str) {
+    /// That of the metadata service, and of what follows its example.
+    pub(super) const METADATA: Self =
+        Self { client_id: "client_id", object_id: "object_id", resource_id: "msi_res_id" };
+
+    fn parameter<'a>(&self, selector: &'a Selector) -> (&'static str, &'a str) {
         match selector {
             Selector::Client(id) => (self.client_id, id),
             Selector::Object(id) => (self.object_id, id),
@@ -76,18 +80,18 @@ impl Spelling {
     }
 }
 
-/// The endpoint's URL with what is asked of it.
+/// The endpoint's URL with what is asked of it; None: no identity can be named there.
 pub(super) fn url(
     base: &str,
     version: &str,
     ask: &Ask<'_>,
-    managed: &Managed,
-    spelling: &Spelling,
+    identity: Option<(&Managed, &Spelling)>,
 ) -> String {
     let mut query = vec![("api-version", version), ("resource", ask.resource())];
-    query.extend(managed.selector.as_ref().map(|selector| spelling.parameter(selector)));
-    let mark = if base.contains('?') { '&' } else { '?' };
-    format!("{base}{mark}{}", *entra::form(&query))
+    let selector =
+        identity.and_then(|(managed, spelling)| Some(spelling.parameter(managed.selector.as_ref()?)));
+    query.extend(selector);
+    url::with_query(base, &query)
 }
 
 /// The endpoint that a platform's variable names.
@@ -172,6 +176,12 @@ impl<'a> Endpoint<'a> {
         result
     }
 
+    /// For what fails before the token is asked for.
+    pub(super) fn log_failure(&self, ask: &Ask<'_>, begun: Instant, failure: Failure) -> Failure {
+        log_failure(ask, &[("source", self.source), ("scope", ask.scope)], begun, &failure);
+        failure
+    }
+
     fn absent(&self, failure: &http::Failure) -> Failure {
         Failure::nothing_here(format!("There is no managed identity here: {}", self.place.describe(failure)))
     }
@@ -233,7 +243,7 @@ impl<'a> Endpoint<'a> {
         }
         if matches!(status, 401 | 403) {
             return denied(
-                "let us not in",
+                "did not let us in",
                 "Are the platform's variables those of this machine, and not old ones?",
             );
         }

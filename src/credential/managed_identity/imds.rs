@@ -18,9 +18,6 @@ pub(super) const HOST: &str = "http://169.254.169.254";
 const PATH: &str = "/metadata/identity/oauth2/token";
 const VERSION: &str = "2018-02-01";
 
-const SPELLING: Spelling =
-    Spelling { client_id: "client_id", object_id: "object_id", resource_id: "msi_res_id" };
-
 /// An update takes it away for up to 70 seconds; the pauses add up to more.
 const PATIENCE: Patience = Patience { tries: 8, first_pause: Duration::from_secs(1) };
 
@@ -47,7 +44,7 @@ pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, host: &str, probe: &Probe)
     if in_doubt {
         probe.ask(ask, host)?;
     }
-    let url = url(&format!("{host}{PATH}"), VERSION, ask, managed, &SPELLING);
+    let url = url(&format!("{host}{PATH}"), VERSION, ask, Some((managed, &Spelling::METADATA)));
     let endpoint = Endpoint {
         headers: vec![("Metadata", "true")],
         is_transient: |status| matches!(status, 404 | 410 | 429 | 500..),

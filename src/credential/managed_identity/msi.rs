@@ -14,7 +14,7 @@ const SPELLING: Spelling =
     Spelling { client_id: "clientid", object_id: "principal_id", resource_id: "mi_res_id" };
 
 pub(super) fn fetch(ask: &Ask<'_>, managed: &Managed, base: &str, secret: &Secret) -> Result<Token, Failure> {
-    let url = url(base, VERSION, ask, managed, &SPELLING);
+    let url = url(base, VERSION, ask, Some((managed, &SPELLING)));
     let place = platform_place(ask.settings, "MSI_ENDPOINT", base, url)?;
     let endpoint = Endpoint {
         headers: vec![("secret", secret.reveal())],

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, PLATFORM_HINTS, Spelling, check_url, platform_name, url};
+use super::endpoint::{Endpoint, PLATFORM_HINTS, check_url, platform_name, url};
 use crate::credential::place::{Hints, Place};
 use crate::credential::retry::Patience;
 use crate::credential::{Ask, Failure};
@@ -14,9 +14,6 @@ use crate::settings::{Managed, config};
 use crate::token::Token;
 
 const VERSION: &str = "2019-07-01-preview";
-
-/// The cluster chooses the identity, so none is named.
-const SPELLING: Spelling = Spelling { client_id: "", object_id: "", resource_id: "" };
 
 const PATIENCE: Patience = Patience { tries: 5, first_pause: Duration::from_secs(1) };
 
@@ -40,8 +37,7 @@ pub(super) fn fetch(
         .into());
     }
     let pin = pin(thumbprint)?;
-    let nameless = Managed::default();
-    let url = url(base, VERSION, ask, &nameless, &SPELLING);
+    let url = url(base, VERSION, ask, None);
     let name = platform_name("IDENTITY_ENDPOINT", base);
     let place = Place::near(ask.settings, url, name, Some(Trust::Pinned(pin)), HINTS)?;
     let endpoint = Endpoint {

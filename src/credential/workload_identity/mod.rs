@@ -6,9 +6,8 @@
 
 mod proxy;
 
-use super::client_secret::read_file;
 use super::entra::{self, Application, Proof};
-use super::{Ask, Failure, Source};
+use super::{Ask, Failure, Source, file};
 use crate::settings::{Family, Lack, Principal, Settings};
 use crate::token::Token;
 
@@ -27,7 +26,8 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 impl Source for WorkloadIdentity {
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let (path, name) = self.principal.proof_file();
-        let application = Application::of(&self.principal, "federated token", name);
+        let application =
+            Application { principal: &self.principal, proof: "federated token", proof_name: name };
         // The cluster's proxy is for the token that the cluster put there.
         let is_injected =
             self.principal.proof.as_ref().is_some_and(|(_, value)| value.family == Family::Azure);
@@ -40,8 +40,9 @@ impl Source for WorkloadIdentity {
             None => entra::place(ask.settings, &self.principal.tenant)?,
         };
         // Read for each request: the platform renews it.
-        let fetch =
-            || entra::fetch(&place, ask, &application, || Ok(Proof::Assertion(read_file(&path, name)?)));
+        let fetch = || {
+            entra::fetch(&place, ask, &application, || Ok(Proof::Assertion(file::read_secret(name, &path)?)))
+        };
         match fetch() {
             // It may have been renewed while we asked.
             Err(failure) if entra::has_code(&failure, entra::STALE_ASSERTION) => fetch(),

@@ -3,13 +3,14 @@
 
 use rustls::RootCertStore;
 use ureq::http::Uri;
+use zeroize::Zeroizing;
 
-use crate::credential::client_secret::CHECK_FILE;
+use crate::credential::file;
 use crate::credential::place::{Hints, Place, usual_roots};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::http::{self, Trust};
-use crate::os::{self, fork::Lock};
+use crate::os::fork::Lock;
 use crate::settings::{Settings, config};
 use crate::url;
 
@@ -69,15 +70,10 @@ fn own_roots(env: Environment<'_>, kept: &Roots) -> Result<Option<RootCertStore>
         }
         (Some(path), None) => {
             let path = std::path::PathBuf::from(path);
-            let pem = os::read_plain(&path, LONGEST_CA_FILE).map_err(|error| {
-                config(format!(
-                    "{CA_FILE} names {}, which cannot be read: {error}. {CHECK_FILE}.",
-                    path.display()
-                ))
-            });
-            (CA_FILE, pem?)
+            let pem = file::read(CA_FILE, &path, LONGEST_CA_FILE)?;
+            (CA_FILE, pem)
         }
-        (None, Some(data)) => (CA_DATA, data.into_bytes()),
+        (None, Some(data)) => (CA_DATA, Zeroizing::new(data.into_bytes())),
         (None, None) => return Ok(None),
     };
     if pem.trim_ascii().is_empty() {
