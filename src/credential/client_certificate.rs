@@ -8,7 +8,7 @@ use super::entra::{self, Application, Proof};
 use super::{Ask, Failure, Source, assertion, file};
 use crate::error::Error;
 use crate::os;
-use crate::settings::{Lack, Principal, Settings, config};
+use crate::settings::{Lack, Principal, Settings, Value, config};
 use crate::token::Token;
 
 pub(super) const PROOFS: &[&str] = &["client_certificate_path"];
@@ -30,7 +30,8 @@ impl ClientCertificate {
         let password = settings.certificate_password.as_ref();
         Certificate::read(&bytes, password.map(|value| &value.text), os::unix_now()).map_err(|why| {
             // By the name that the person gave it.
-            let why = password.map_or(why.clone(), |value| why.replace(PASSWORD_SETTING, &value.name));
+            let by_name = |value: &Value| why.replace(PASSWORD_SETTING, &value.variable_or(PASSWORD_SETTING));
+            let why = password.map_or(why.clone(), by_name);
             config(format!("{name} names {}, which {why}.", path.display()))
         })
     }

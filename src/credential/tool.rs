@@ -152,9 +152,9 @@ fn message(line: &str) -> String {
 
 /// From the code on, to the end of the line, without ids and times, and without what may be a token.
 fn entras_words(text: &str) -> Option<String> {
-    let said = answer::to_the_point(&text[text.find("AADSTS")?..]);
-    let words = said.split(' ').map(|word| if word.contains("eyJ") { "***" } else { word });
-    Some(words.collect::<Vec<_>>().join(" "))
+    let words = text[text.find("AADSTS")?..].split(' ');
+    let words: Vec<_> = words.map(|word| if word.contains("eyJ") { "***" } else { word }).collect();
+    Some(answer::to_the_point(&words.join(" ")).to_string())
 }
 
 /// The first program of that name in an absolute directory of PATH: who runs a program in a directory does not mean

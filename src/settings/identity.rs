@@ -15,7 +15,7 @@ const PROOFS: [&str; 4] =
 pub(crate) struct Principal {
     pub(crate) tenant: String,
     pub(crate) client_id: String,
-    /// For messages: the settings that name both.
+    /// For messages: the variables that name both, or ours.
     pub(crate) tenant_name: String,
     pub(crate) client_id_name: String,
     /// The setting that holds the proof.
@@ -32,8 +32,8 @@ impl Principal {
         Ok(Self {
             tenant: check_tenant(tenant)?,
             client_id: check_guid(client_id, "the application's client id")?,
-            tenant_name: tenant.name.clone(),
-            client_id_name: client_id.name.clone(),
+            tenant_name: tenant.variable_or("PGAAD_TENANT_ID"),
+            client_id_name: client_id.variable_or("PGAAD_CLIENT_ID"),
             proof: proof.map(|(key, value)| (key, value.clone())),
         })
     }

@@ -90,6 +90,11 @@ impl Value {
         self.text.reveal()
     }
 
+    /// The variable that it came from; for a value of the settings string, the one that stands for it.
+    pub(crate) fn variable_or(&self, ours: &str) -> String {
+        if self.family == Family::Given { ours.into() } else { self.name.clone() }
+    }
+
     pub(crate) fn bad(&self, what: &str) -> Error {
         config(format!("{} {what}", self.name))
     }

@@ -486,7 +486,7 @@ fn an_assertion_that_entra_refuses_is_refused_for_its_reason() {
         for (fault, code, words) in [
             (Fault::status(401, "invalid_client", 700213), "AADSTS700213", "issuer, subject and audience"),
             (Fault::status(400, "invalid_request", 70021), "AADSTS70021", "minutes to spread"),
-            (Fault::status(401, "invalid_client", 700016), "AADSTS700016", "PGAAD_CLIENT_ID"),
+            (Fault::status(401, "invalid_client", 700016), "AADSTS700016", "_CLIENT_ID"),
         ] {
             let requests = entra.counters().requests;
             entra.faults().next(fault);
