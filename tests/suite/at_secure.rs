@@ -3,12 +3,11 @@
 use std::fs::{Permissions, copy, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use emulator::{APP_ONE, Emulator, Fault, Gate};
 use tempfile::TempDir;
 
-use crate::harness::{Driver, NO_IMDS, Options, conninfo, ground, is_root, program, signed_in};
+use crate::harness::{Driver, NO_IMDS, Options, conninfo, ground, install, is_root, program, signed_in};
 
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -31,10 +30,7 @@ impl Raised {
     fn of(&self, driver: Driver, name: &str, libraries: &[&str]) -> Driver {
         let path = self.0.path().join(name);
         if !path.exists() {
-            // Not written by this process: a child of another test's could still hold it open, and then it cannot run.
-            let mut install = Command::new("install");
-            install.args(["-m", "4755"]).arg(program(name, libraries)).arg(&path);
-            assert!(install.status().is_ok_and(|status| status.success()), "no copy in {}", path.display());
+            install("4755", &program(name, libraries), &path);
         }
         driver.instead(path).by_nobody()
     }

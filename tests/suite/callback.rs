@@ -98,7 +98,7 @@ fn who_it_is_for_stands_in_the_token() {
     }
     // Where Entra is on for every connection, a stranger is refused before anybody is asked for a token.
     new(&mut session, "", &[&named]);
-    let line = session.one(&["client_connect", "host=db.example"]);
+    let line = session.one(&["client_options", "host=db.example"]);
     assert_fails(&line, "PGAAD_INSECURE", &["db.example", "server_hosts"]);
     assert_eq!(count(&mut session, "calls"), 0);
 }
@@ -126,7 +126,8 @@ fn it_is_told_the_scope_and_the_time() {
         let told = supplier(&mut session);
         assert_eq!(told.get("scope"), scope, "{settings} {host}");
         let time: i32 = told.get("timeout").parse().expect("a number");
-        assert!(time > most / 2 && time <= most, "{settings}: {told:?}");
+        // In milliseconds; some may have gone by.
+        assert!(time > most / 1000 && time <= most, "{settings}: {told:?}");
     }
 }
 
@@ -195,7 +196,7 @@ fn until_when_a_token_is_good_is_told_or_read() {
         let lines = session.ask(NOW);
         assert_token(&lines[1], &action);
         let told: i64 = lines[0].word().parse().expect("a time");
-        assert!((told - expires_on).abs() <= 2, "{told} is not {expires_on}: {action}");
+        assert_eq!(told, expires_on, "{action}");
     }
 }
 
@@ -404,7 +405,8 @@ fn two_that_wait_for_each_other_on_threads_of_ours_end_with_their_time() {
     for place in ["1", "2"] {
         session.ask(&["use", place]);
         wait_until("it has ended", || count(&mut session, "inside") == 0);
-        assert_token(&session.one(NOW), &good);
+        // The client's own time is short.
+        assert_token(&session.one(&["client_get_token", "30000"]), &good);
     }
 }
 

@@ -455,13 +455,13 @@ fn on_an_azure_machine_what_is_slow_or_fails_ends_there() {
         (Endpoint::start(emulator, AppService::new()), OldAppService::new(emulator::Clock::Linux));
     let (old, shell) = (Endpoint::start(emulator, old), Endpoint::start(emulator, CloudShell));
     let closed = ClosedPort::new();
-    let tools = machine.with_tools().env("PGAAD_TIMEOUT_MS", "1500");
+    let tools = machine.with_tools();
     let nobody = format!("http://{}/msi/token", closed.address());
     site.front().faults().always(Fault::hang());
     old.front().faults().always(Fault::status_without_code(500, "unknown"));
     shell.front().faults().always(Fault::status_without_code(429, "throttled").retry_after(600));
     let rows = [
-        (tools.clone().envs(site.env()), "PGAAD_TIMEOUT", "PGAAD_TIMEOUT_MS"),
+        (tools.clone().envs(site.env()).env("PGAAD_TIMEOUT_MS", "1500"), "PGAAD_TIMEOUT", "PGAAD_TIMEOUT_MS"),
         (tools.clone().envs(old.env()), "PGAAD_NETWORK", "500"),
         (tools.clone().envs(shell.env()), "PGAAD_THROTTLED", "600 s"),
         (tools.clone().env("MSI_ENDPOINT", &nobody), "PGAAD_NETWORK", "MSI_ENDPOINT"),
@@ -550,7 +550,7 @@ fn what_answered_once_is_kept() {
     assert_eq!(owner(&ask_again(&mut session)), "ann@one.pgaad.test");
 
     // Another client finds its own; so does the machine's identity stay when it fails.
-    assert_eq!(owner(&ask(&mut session, "auth=default timeout_ms=1500")), "vm-one");
+    assert_eq!(owner(&ask(&mut session, "auth=default")), "vm-one");
     let asked = machine.asked();
     machine.imds.front().faults().always(Fault::status_without_code(500, "unknown"));
     assert_fails(&ask_again(&mut session), "PGAAD_NETWORK", &["500"]);

@@ -42,7 +42,7 @@ const CLOUDS: [Cloud; 3] = [
 impl Cloud {
     /// A connection to one of its servers.
     fn server(&self) -> String {
-        format!("host=shop.{} user=x", self.domain)
+        format!("host=shop.{} hostaddr=127.0.0.1 user=x", self.domain)
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use emulator::{App, Emulator, PATIENCE, Postgres};
+use emulator::{App, Emulator, Imds, PATIENCE, Postgres};
 
 /// The folder of the libraries that this very build made.
 fn built() -> PathBuf {
@@ -249,7 +249,7 @@ impl ClosedPort {
 }
 
 /// Where no metadata service is.
-pub const NO_IMDS: &str = "http://127.0.0.1:1";
+pub const NO_IMDS: &str = Imds::NONE;
 
 /// The driver, in an environment of its own.
 #[derive(Clone, Default)]
@@ -261,10 +261,11 @@ pub struct Driver {
 
 impl Driver {
     pub fn new() -> Self {
-        // HOME is a folder without files of libpq's; no metadata service is asked but one that a test names.
+        // HOME is a folder without files of libpq's; no metadata service is asked, and no az run, but one that a test
+        // names.
         Self::default()
             .env("HOME", "/nonexistent")
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", "/nonexistent")
             .env("LC_ALL", "C")
             .env("AZURE_POD_IDENTITY_AUTHORITY_HOST", NO_IMDS)
     }
@@ -285,20 +286,21 @@ impl Driver {
         self
     }
 
-    /// Runs the driver under another program: `valgrind`, `setpriv ...`.
+    /// Runs the driver under another program: `valgrind`, `setpriv ...`. It is found on the test's own PATH.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self.wrapper[0] = on_path(wrapper[0]);
         self
     }
 
     /// Runs it as nobody, which only root can do.
     pub fn by_nobody(self) -> Self {
-        self.under(&["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        self.under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     }
 
     /// Runs it in this directory.
     pub fn in_dir(self, dir: &Path) -> Self {
-        self.under(&["/usr/bin/env", "-C", &dir.display().to_string()])
+        self.under(&["env", "-C", &dir.display().to_string()])
     }
 
     /// Runs another program in the driver's place; its arguments are the first command's.
@@ -495,6 +497,21 @@ impl Session {
     pub fn stderr(&mut self) -> Option<std::process::ChildStderr> {
         self.running.0.stderr.take()
     }
+}
+
+/// Where this program is, by the test's own PATH.
+fn on_path(program: &str) -> String {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no {program} on PATH")).display().to_string()
+}
+
+/// Copies a program, with this mode. This process does not write it: a child of another test's could still hold it open,
+/// and then it cannot run.
+pub fn install(mode: &str, program: &Path, copy: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", mode]).arg(program).arg(copy);
+    assert!(install.status().is_ok_and(|status| status.success()), "no copy as {}", copy.display());
 }
 
 /// Whether these tests run as root, who may do more than they need at times.

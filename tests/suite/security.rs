@@ -123,9 +123,10 @@ fn every_sslmode_ends_in_a_verified_name_but_for_roots_of_ones_own() {
 
 /// A wrapper for a process in which the distribution has no roots, where this machine lets one be made.
 fn without_bundle() -> Option<Vec<&'static str>> {
-    const HIDE: &str = "mount -t tmpfs none /etc/ssl/certs && exec \"$0\" \"$@\"";
+    const HIDE: &str =
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin mount -t tmpfs none /etc/ssl/certs && exec \"$0\" \"$@\"";
     [&["unshare", "-m"][..], &["unshare", "-r", "-m"]].into_iter().find_map(|unshare| {
-        let wrapper = [unshare, &["sh", "-c", HIDE]].concat();
+        let wrapper = [unshare, &["/bin/sh", "-c", HIDE]].concat();
         let works = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").output();
         works.is_ok_and(|output| output.status.success()).then_some(wrapper)
     })

@@ -19,7 +19,31 @@ usage: emulator [OPTIONS]                     print variables, run until SIGINT 
   --no-postgres    only the token service
   --plaintext      let roles in without TLS too
   --until-eof      end when standard input does as well
+All variables by which pgaad, libpq or a proxy is told something else are taken away first.
 ";
+
+/// How the names of variables begin by which pgaad or libpq would be told something else than ours, or would send it to
+/// somebody else.
+const IN_THE_WAY: [&str; 18] = [
+    "PG", // PGAAD_ as well
+    "DB_",
+    "AZURE_",
+    "AZURESUBSCRIPTION_",
+    "IDENTITY_",
+    "IMDS_",
+    "MSI_",
+    "SYSTEM_OIDC",
+    "SYSTEM_ACCESSTOKEN",
+    "ACTIONS_ID_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
 
 struct Options {
     app: &'static App,
@@ -93,7 +117,11 @@ fn run(options: &Options) -> io::Result<u8> {
     let imds = options.managed_identity.then(|| virtual_machine(&emulator));
     let mut variables = match &imds {
         Some(imds) => [vec![("PGAAD_AUTH".to_owned(), "managed_identity".into())], imds.env()].concat(),
-        None => emulator.env(options.app),
+        // A program that asks one all the same is not to reach a real one.
+        None => {
+            [emulator.env(options.app), vec![("AZURE_POD_IDENTITY_AUTHORITY_HOST".into(), Imds::NONE.into())]]
+                .concat()
+        }
     };
     if let Some(postgres) = &postgres {
         let env = postgres.env(options.app.role).into_iter();
@@ -121,6 +149,12 @@ fn virtual_machine(emulator: &Emulator) -> Endpoint<Imds> {
 
 fn print(variables: &[(String, OsString)]) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    // By a command, since only the shell that reads it knows what it has. Some shells want one name at least.
+    let names = IN_THE_WAY.join("|");
+    writeln!(
+        out,
+        "unset EMULATOR_CONTROL $(awk 'BEGIN {{ for (name in ENVIRON) if (name ~ /^({names})/) print name }}')"
+    )?;
     for (name, value) in variables {
         let value = value.to_string_lossy().replace('\'', r"'\''");
         writeln!(out, "export {name}='{value}'")?;
@@ -154,6 +188,12 @@ fn run_command(
     signals: Signals,
 ) -> io::Result<u8> {
     let mut command = Command::new(program);
+    let in_the_way = |name: &OsString| {
+        IN_THE_WAY.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes()))
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(in_the_way).for_each(|name| {
+        command.env_remove(name);
+    });
     command.args(args).envs(variables);
     os::tie_to_us(&mut command);
     let mut child = command

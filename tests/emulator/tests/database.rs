@@ -1,15 +1,12 @@
-//! A real server lets in whom it should, and nothing stays behind.
+//! A real server lets in whom it should, and nothing of it stays behind.
 
 mod common;
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{ask, login, private_dir, processes_of, psql, wait_until_gone};
+use common::{ask, login, private_dir, processes_of, psql};
 use emulator::serde_json::json;
 use emulator::{
     APP_DISABLED, APP_ONE, APP_QUOTED, APP_THREE, APP_TWO, DEVELOPER, Emulator, Fault, Gate, LAPTOP_PASSWORD,
@@ -168,88 +165,5 @@ fn nothing_is_left_after_drop() {
     for dir in [first, second] {
         assert!(!dir.exists(), "{}", dir.display());
         assert_eq!(processes_of(&dir), Default::default());
-    }
-}
-
-/// The program, and the variables it prints.
-fn program(args: &[&str]) -> (std::process::Child, HashMap<String, String>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
-    let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let variables = lines.take_while(|line| !line.starts_with('#')).map(|line| {
-        let (name, value) = line.strip_prefix("export ").unwrap().split_once('=').unwrap();
-        (name.to_owned(), value.trim_matches('\'').to_owned())
-    });
-    let variables = variables.collect();
-    (child, variables)
-}
-
-fn dirs(variables: &HashMap<String, String>) -> [PathBuf; 2] {
-    ["PGAAD_CA_FILE", "PGSSLROOTCERT"].map(|name| private_dir(variables[name].as_ref()))
-}
-
-fn send(signal: &str, pid: u32) {
-    assert!(Command::new("/bin/kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-#[test]
-fn the_program_leaves_nothing_however_it_ends() {
-    for signal in ["-INT", "-TERM", "-KILL", "eof"] {
-        let (mut child, variables) = program(&["--until-eof"]);
-        assert_eq!(variables["PGUSER"], "app-one");
-        assert_eq!(variables["PGAAD_CLIENT_ID"], APP_ONE.client_id);
-        let dirs = dirs(&variables);
-        assert!(dirs.iter().all(|dir| dir.exists()));
-        assert!(processes_of(&dirs[1]).len() > 3);
-        match signal {
-            "eof" => drop(child.stdin.take()),
-            _ => send(signal, child.id()),
-        }
-        let status = child.wait().unwrap();
-        assert_eq!(status.success(), signal != "-KILL", "{signal}: {status}");
-        dirs.iter().for_each(|dir| {
-            if signal == "-KILL" {
-                wait_until_gone(dir);
-            }
-            assert!(!dir.exists() && processes_of(dir).is_empty(), "{signal}: {}", dir.display());
-        });
-    }
-}
-
-#[test]
-fn a_command_runs_with_the_variables() {
-    let script = r#"
-        test "$PGAAD_CLIENT_SECRET" = 'Two8Q~b.c_d-e1234567890abcdefghijklmnop' || exit 1
-        PGPASSWORD=$(curl -sf "$EMULATOR_CONTROL/token/$PGAAD_CLIENT_ID") || exit 2
-        export PGPASSWORD
-        test "$(PGSSLMODE=verify-full psql -XAtc 'select current_user')" = app-two || exit 3
-        exit 42"#;
-    let run =
-        |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_emulator")).args(args).status().unwrap().code();
-    assert_eq!(run(&["--app", "app-two", "run", "--", "sh", "-c", script]), Some(42));
-    assert_eq!(run(&["--no-postgres", "run", "--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
-    assert_eq!(run(&["--no-postgres", "run", "--", "/nonexistent"]), Some(1));
-    assert_eq!(run(&["nonsense"]), Some(2));
-}
-
-#[test]
-fn a_command_is_told_of_signals_and_of_our_death() {
-    let script = r#"
-        sleep 60 >/dev/null 2>&1 &
-        trap "kill $!; exit 9" TERM
-        echo "export PGAAD_CA_FILE='$PGAAD_CA_FILE'"; echo "export PID='$$'"; echo '#'
-        wait"#;
-    for signal in ["-TERM", "-KILL"] {
-        let (mut child, variables) = program(&["--no-postgres", "run", "--", "sh", "-c", script]);
-        send(signal, child.id());
-        let status = child.wait().unwrap();
-        assert_eq!(status.code(), (signal == "-TERM").then_some(9));
-        wait_until_gone(&private_dir(variables["PGAAD_CA_FILE"].as_ref()));
-        let command = PathBuf::from(format!("/proc/{}", variables["PID"]));
-        let deadline = std::time::Instant::now() + emulator::PATIENCE;
-        while command.join("exe").exists() {
-            assert!(std::time::Instant::now() < deadline, "the command lives");
-            thread::sleep(Duration::from_millis(10)); // nobody tells a stranger of the end of a process
-        }
     }
 }

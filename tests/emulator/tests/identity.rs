@@ -375,6 +375,28 @@ fn a_key_of_arc_is_new_each_time_and_good_once() {
 }
 
 #[test]
+fn the_last_agent_removes_what_another_made() {
+    let emulator = Emulator::start();
+    let above = tokens_dir();
+    let dir = above.join("tokens");
+    let first = Endpoint::start(&emulator, ArcAgent::new(&dir));
+    // As a key of another process's agent.
+    let key = dir.join("key");
+    fs::write(&key, "").unwrap();
+    drop(first);
+    assert!(key.exists());
+    let last = Endpoint::start(&emulator, ArcAgent::new(&dir));
+    fs::remove_file(key).unwrap();
+    drop(last);
+    assert!(!above.exists());
+    // What was there before stays.
+    fs::create_dir(&above).unwrap();
+    drop(Endpoint::start(&emulator, ArcAgent::new(&dir)));
+    assert!(!dir.exists() && above.exists());
+    fs::remove_dir(above).unwrap();
+}
+
+#[test]
 fn arc_repeats_the_name_it_went_by_unless_it_is_old() {
     let emulator = Emulator::start();
     let arc = Endpoint::start(&emulator, ArcAgent::new(tokens_dir()));

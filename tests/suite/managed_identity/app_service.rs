@@ -1,12 +1,10 @@
 //! App Service and its relatives, by the contract of today and by that of before 2019.
 
-use emulator::{
-    AppService, Clock, Emulator, Endpoint, Fault, IDENTITY_ONE, OldAppService, SYSTEM_IDENTITY, claims,
-};
+use emulator::{AppService, Clock, Emulator, Endpoint, Fault, IDENTITY_ONE, OldAppService, SYSTEM_IDENTITY};
 
 use super::{
-    ask, assert_is, assert_keeps_secret, assert_names, assert_no_other, assert_signs_in, expires_on,
-    program_on,
+    ask, assert_is, assert_keeps_secret, assert_knows_the_end, assert_names, assert_no_other,
+    assert_signs_in, expires_on, program_on,
 };
 use crate::harness::{assert_fails, each, ground, unix_now};
 
@@ -88,9 +86,7 @@ fn the_end_is_told_as_a_time_alone() {
     for fault in [Fault::none(), Fault::field("expires_on", far), Fault::field("expires_on", far.to_string())]
     {
         service.front().faults().next(fault);
-        let got = expires_on(&program);
-        let end = claims(service.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
-        assert!((0..=5).contains(&(end.expect("exp") - got)), "{got} {end:?}");
+        assert_knows_the_end(&program, service.front());
     }
     for (fault, part) in [
         (Fault::without("expires_on"), "expires_on"),

@@ -192,7 +192,8 @@ fn an_answer_of_the_agents_is_judged_as_any() {
 fn an_installed_agent_is_asked_without_variables() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = dir.path().join("log");
-    let made = "mount -t tmpfs none /opt && mkdir -p /opt/azcmagent/bin && : >/opt/azcmagent/bin/himds && exec \"$@\"";
+    let made = "(PATH=/usr/sbin:/usr/bin:/sbin:/bin; mount -t tmpfs none /opt && mkdir -p /opt/azcmagent/bin && \
+                : >/opt/azcmagent/bin/himds) && exec \"$@\"";
     let flag = if is_root() { "-m" } else { "-rm" };
     let can_mount =
         std::process::Command::new("unshare").args([flag, "mount", "-t", "tmpfs", "none", "/opt"]).output();
@@ -205,7 +206,7 @@ fn an_installed_agent_is_asked_without_variables() {
         .without("AZURE_POD_IDENTITY_AUTHORITY_HOST")
         .env("LD_PRELOAD", shim("no_connect"))
         .env("CONNECT_LOG", &log)
-        .under(&["unshare", flag, "sh", "-c", made, "sh"])
+        .under(&["unshare", flag, "/bin/sh", "-c", made, "sh"])
         .one(&["get_token"]);
     assert_fails(&line, "PGAAD_NETWORK", &["localhost:40342"]);
     let log = std::fs::read_to_string(log).expect("a connection");

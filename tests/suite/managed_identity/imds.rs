@@ -4,7 +4,8 @@ use emulator::serde_json::json;
 use emulator::{Emulator, Endpoint, Fault, IDENTITY_ONE, Imds, Nowhere, Proxy, SYSTEM_IDENTITY};
 
 use super::{
-    assert_is, assert_names, assert_no_other, assert_signs_in, beside_a_proxy, expires_on, program_on,
+    assert_is, assert_knows_the_end, assert_names, assert_no_other, assert_signs_in, beside_a_proxy,
+    program_on,
 };
 use crate::harness::{ClosedPort, Driver, assert_fails, each, ground, shim};
 
@@ -154,8 +155,6 @@ fn numbers_may_be_strings_and_strings_numbers() {
     let emulator = Emulator::start();
     let imds = Endpoint::start(&emulator, Imds);
     let program = program(&imds);
-    let end =
-        || emulator::claims(imds.front().tokens().last().expect("a token")).expect("claims")["exp"].as_i64();
     let far = 4_102_444_800_i64;
     for fault in [
         Fault::none(),
@@ -166,9 +165,7 @@ fn numbers_may_be_strings_and_strings_numbers() {
         Fault::field("expires_in", json!(null)),
     ] {
         imds.front().faults().next(fault);
-        // The service's `Date` has whole seconds, and some may go by before the answer.
-        let (got, end) = (expires_on(&program), end().expect("exp"));
-        assert!((end - 5..=end).contains(&got), "{got} {end}");
+        assert_knows_the_end(&program, imds.front());
     }
 }
 
@@ -199,9 +196,7 @@ fn where_nobody_is_there_is_no_identity() {
 
 #[test]
 fn the_host_is_a_url_without_a_path() {
-    for host in
-        ["169.254.169.254", "ftp://127.0.0.1", "http://127.0.0.1/path", "http://a@127.0.0.1", "http://"]
-    {
+    for host in ["127.0.0.1", "ftp://127.0.0.1", "http://127.0.0.1/path", "http://a@127.0.0.1", "http://"] {
         let line = Driver::new()
             .env("PGAAD_AUTH", "managed_identity")
             .env("PGAAD_IMDS_HOST", host)

@@ -14,7 +14,7 @@ use emulator::{
     Imds, Kind, OldAppService, Principal, Proxy, SYSTEM_IDENTITY, ServiceFabric, claims,
 };
 
-use crate::harness::{self, Driver, Line, assert_fails, conninfo, ground, shim};
+use crate::harness::{self, Driver, Line, assert_fails, conninfo, ground, shim, unix_now};
 
 type Variables = Vec<(String, OsString)>;
 
@@ -38,6 +38,17 @@ fn expires_on(driver: &Driver) -> i64 {
     let lines = driver.run(&[&["new", ""], &["client_get_token", "-1"]]);
     assert_eq!(lines[2].status(), "PGAAD_OK", "{lines:?}");
     lines[1].word().parse().expect("a time")
+}
+
+/// By the library the token is good until its own end, or ends earlier by what went by until the answer was there.
+#[track_caller]
+fn assert_knows_the_end(program: &Driver, endpoint: &Front) {
+    let asked = unix_now();
+    let got = expires_on(program);
+    let took = unix_now() + 1 - asked;
+    let token = endpoint.tokens().pop().expect("a token");
+    let end = claims(&token).expect("claims")["exp"].as_i64().expect("exp");
+    assert!((end - took..=end).contains(&got), "{got}, not {end}");
 }
 
 /// The token is this one's, whom nobody confuses with another.

@@ -1,9 +1,9 @@
 //! Azure Arc's agent on a machine elsewhere: it believes whoever can read a file that only few may read.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -74,13 +74,12 @@ const CONTRACT: Contract = Contract {
 const SELECTORS_SINCE: &str = "2020-06-01";
 const HEADER: &str = "Authorization";
 
-/// The directories that agents of this process made, outermost first; the last agent to go removes them.
-static SHARED: Mutex<Shared> = Mutex::new(Shared { made: Vec::new(), agents: 0 });
+/// The mode of directories that agents made, of this process or of another: no other program gives it. So the last agent
+/// to go removes them, whoever made them.
+const OURS: u32 = 0o1755;
 
-struct Shared {
-    made: Vec<PathBuf>,
-    agents: usize,
-}
+/// Held by an agent of this process while it makes or removes something in directories that others use too.
+static DIRS: Mutex<()> = Mutex::new(());
 
 impl ArcAgent {
     /// Where a real agent on Linux has its files.
@@ -98,14 +97,16 @@ impl ArcAgent {
     fn try_new(dir: PathBuf) -> io::Result<Self> {
         let prefix = random::guid();
         let elsewhere = PrivateDir::new("pgaad-arc-", 0o700)?;
-        let mut shared = lock(&SHARED);
-        shared.make(&dir)?;
-        // Without a word, this process was killed, and all agents with it.
-        let script = r#"rm -rf -- "$1/$2"*; shift 2; [ "$word" ] || for dir; do rmdir -- "$dir"; done"#;
-        let mut args = vec![dir.as_os_str(), prefix.as_ref()];
-        args.extend(shared.made.iter().rev().map(|dir| dir.as_os_str()));
-        let remover = Some(Remover::new(script, &args)?);
-        shared.agents += 1;
+        // Without a word, this process was killed, and nobody in it removes the directories.
+        let script = format!(
+            r#"rm -rf -- "$1/$2"*; dir=$1; [ "$word" ] ||
+            while [ "$(stat -c %a -- "$dir")" = {OURS:o} ] && rmdir -- "$dir"; do dir=${{dir%/*}}; done"#
+        );
+        let remover = Some(Remover::new(&script, &[dir.as_os_str(), prefix.as_ref()])?);
+        {
+            let _alone = lock(&DIRS);
+            make(&dir)?;
+        }
         let (keys, manner) =
             (Mutex::default(), Mutex::new(Manner { challenge: Challenge::Good, old: false }));
         Ok(Self { dir, prefix, keys, manner, elsewhere, remover })
@@ -148,7 +149,8 @@ impl ArcAgent {
         };
         let name = format!("{}-{}.{extension}", self.prefix, random::guid());
         let (inside, outside) = (self.dir.join(&name), self.elsewhere.path().join(&name));
-        lock(&SHARED).make(&self.dir)?; // the agent of another process may have removed it
+        let _alone = lock(&DIRS);
+        make(&self.dir)?; // another agent may have removed it
         let (file, told) = match challenge {
             Challenge::Elsewhere => (Some(&outside), outside.clone()),
             Challenge::DotDot => {
@@ -189,30 +191,32 @@ impl ArcAgent {
 
 impl Drop for ArcAgent {
     fn drop(&mut self) {
-        let mut shared = lock(&SHARED);
         drop(self.remover.take());
-        shared.agents -= 1;
-        if shared.agents == 0 {
-            for dir in std::mem::take(&mut shared.made).iter().rev() {
-                let _ = fs::remove_dir(dir); // unless others use it
+        let _alone = lock(&DIRS);
+        for dir in self.dir.ancestors().take_while(|dir| is_ours(dir)) {
+            if fs::remove_dir(dir).is_err() {
+                return; // others use it
             }
         }
     }
 }
 
-impl Shared {
-    /// Makes the directory with those above it.
-    fn make(&mut self, dir: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.is_dir()).collect();
-        for dir in missing.into_iter().rev() {
-            match fs::create_dir(dir) {
-                Ok(()) => self.made.push(dir.to_owned()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // another process was faster
-                Err(error) => return Err(error),
-            }
+/// Makes the directory with those above it.
+fn make(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.is_dir()).collect();
+    for dir in missing.into_iter().rev() {
+        match fs::create_dir(dir) {
+            Ok(()) => fs::set_permissions(dir, Permissions::from_mode(OURS))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // another process was faster
+            Err(error) => return Err(error),
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Whether an agent made this directory.
+fn is_ours(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|about| about.permissions().mode() & 0o7777 == OURS)
 }
 
 impl Platform for ArcAgent {

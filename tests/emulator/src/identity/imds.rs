@@ -20,6 +20,9 @@ const CONTRACT: Contract = Contract {
 };
 
 impl Imds {
+    /// An origin where none is, nor anything else.
+    pub const NONE: &str = "http://127.0.0.1:1";
+
     /// What Docker Desktop's proxy says for an address where nobody is.
     pub fn unreachable() -> Fault {
         let text = "connecting to 169.254.169.254:80: connecting to 169.254.169.254:80: dial tcp \
