@@ -65,25 +65,24 @@ fn internal(error: &dyn fmt::Display) -> Error {
 }
 
 /// What verifies the peer; None: nothing does, for there is no TLS.
-fn verifier_for(
-    trust: &Trust<'_>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ServerCertVerifier>>, Error> {
-    Ok(Some(match trust {
+fn verifier_for(trust: &Trust<'_>, provider: &Arc<CryptoProvider>) -> Result<Option<Verifier>, Error> {
+    let of = |store, system| match verifier(store, provider) {
+        Ok(roots) => Ok(Accepted::Valid { roots, system }),
+        Err(error) => Err(internal(&error)),
+    };
+    let accepted = match trust {
         Trust::Plain => return Ok(None),
         Trust::Roots { roots, .. } => {
             let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             if let Some(path) = &roots.extra {
                 add_file(&mut store, path)?;
             }
-            let built_in = verifier(store, provider).map_err(|error| internal(&error))?;
-            Arc::new(Verifier { built_in, system: roots.system.clone(), provider: provider.clone() })
+            of(store, roots.system.clone().or_else(bundle::find))?
         }
-        Trust::Only { roots, .. } => {
-            verifier((*roots).clone(), provider).map_err(|error| internal(&error))?
-        }
-        Trust::Pinned(pin) => Arc::new(Pinned { pin: *pin, provider: provider.clone() }),
-    }))
+        Trust::Only { roots, .. } => of((*roots).clone(), None)?,
+        Trust::Pinned(pin) => Accepted::Announced(*pin),
+    };
+    Ok(Some(Verifier { accepted, provider: provider.clone() }))
 }
 
 /// The distributions' bundles have a quarter of a megabyte.
@@ -106,19 +105,25 @@ fn verifier(
     WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone()).build()
 }
 
-/// webpki's verification; the system's bundle is only read where a chain ends in none of the other roots, since
-/// reading it costs more than the handshake.
+/// Which peer is accepted. How it signs is checked by the provider in any case.
 #[derive(Debug)]
 struct Verifier {
-    built_in: Arc<WebPkiServerVerifier>,
-    system: Option<PathBuf>,
+    accepted: Accepted,
     provider: Arc<CryptoProvider>,
 }
 
+#[derive(Debug)]
+enum Accepted {
+    /// Who has a valid certificate by webpki's rules. `system`: a further bundle, which is only read where a chain ends in
+    /// none of the other roots, since reading it costs more than the handshake.
+    Valid { roots: Arc<WebPkiServerVerifier>, system: Option<PathBuf> },
+    /// Who has this certificate, whoever signed it and whatever its name: the platform announced it.
+    Announced(Pin),
+}
+
 impl Verifier {
-    fn of_system(&self) -> Option<Arc<WebPkiServerVerifier>> {
+    fn of_bundle(&self, path: &Path) -> Option<Arc<WebPkiServerVerifier>> {
         let mut store = RootCertStore::empty();
-        let path = self.system.clone().or_else(bundle::find)?;
         // As other programs do, what can't be read in a bundle is passed over.
         store.add_parsable_certificates(CertificateDer::pem_file_iter(path).ok()?.flatten());
         verifier(store, &self.provider).ok()
@@ -137,60 +142,21 @@ impl ServerCertVerifier for Verifier {
         let verify = |verifier: &WebPkiServerVerifier| {
             verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
         };
-        match verify(&self.built_in) {
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match self.of_system()
-            {
-                Some(system) => verify(&system),
-                None => Err(CertificateError::UnknownIssuer.into()),
+        match &self.accepted {
+            Accepted::Valid { roots, system } => match verify(roots) {
+                Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                    let further = system.as_deref().and_then(|path| self.of_bundle(path));
+                    further.map_or(Err(CertificateError::UnknownIssuer.into()), |further| verify(&further))
+                }
+                verdict => verdict,
             },
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.built_in.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.built_in.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.built_in.supported_verify_schemes()
-    }
-}
-
-/// Trusts one certificate, whoever signed it and whatever its name: the platform announced it.
-#[derive(Debug)]
-struct Pinned {
-    pin: Pin,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, end_entity);
-        if shown.as_ref() == self.pin {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+            Accepted::Announced(pin) => {
+                let shown = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, end_entity);
+                match shown.as_ref() == pin {
+                    true => Ok(ServerCertVerified::assertion()),
+                    false => Err(CertificateError::ApplicationVerificationFailure.into()),
+                }
+            }
         }
     }
 
@@ -238,7 +204,7 @@ impl TlsConnector {
             .with_safe_default_protocol_versions()
             .map_err(|error| internal(&error))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         // One connection fetches one token.
         config.resumption = rustls::client::Resumption::disabled();
