@@ -37,7 +37,7 @@ build: packages-build ## Build libpgaad.so and libpgaad.a
 
 # Debian packages: what a build, and what the tests need beside it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config
-TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql openssl ca-certificates curl valgrind procps
+TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql redis-server openssl ca-certificates curl valgrind procps
 
 # Elsewhere than on Debian and its kin, this leaves it to the tools to say that they are missing.
 define install_packages

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use emulator::{APP_ONE, Emulator, Postgres};
+use emulator::{APP_ONE, Emulator, Postgres, Redis};
 
 const ROUNDS: &str = "400";
 const COLD_PAIRS: usize = 200;
 const CONNECTION_PAIRS: &str = "3000";
+/// Processes of a storm.
+const MANY: usize = 200;
 
 fn main() {
     let stage = stage();
@@ -50,6 +52,15 @@ fn main() {
         0.9 * curl - ours,
         "<= 0.9",
     );
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = format!("file:{}", folder.path().join("tokens").display());
+    for (name, cache) in [("file", &file), ("Redis", &redis.url())] {
+        let (hit, miss) = hit(&cold, &env, cache, &emulator);
+        let what = format!("{name} hit, a new process");
+        row(&what, &ms(hit), &ms(miss), "the same with a request", &ratio(hit / miss), miss - hit, "< 1");
+    }
+    storms(&cold, &env, &emulator, &redis);
     connections(&warm, &env, &postgres);
     let library = fs::canonicalize(stage.join("lib/libpgaad.so")).expect("the staged library");
     let size = stripped_size(&library);
@@ -168,16 +179,67 @@ fn cold_token(cold: &Path, env: &[(String, OsString)], emulator: &Emulator) -> (
     curl.env_clear().env("PATH", OsStr::new("/usr/bin:/bin"));
     let mut ours = Command::new(cold);
     ours.env_clear().envs(env.iter().cloned());
+    by_turns(&mut ours, &mut curl)
+}
 
+/// The medians of both, from exec to exit.
+fn by_turns(one: &mut Command, other: &mut Command) -> (f64, f64) {
     let time = |command: &mut Command| {
         let start = Instant::now();
         let status = command.stdin(Stdio::null()).status().expect("the program starts");
         assert!(status.success(), "{command:?}: {status}");
         start.elapsed().as_nanos() as f64
     };
-    let pairs: Vec<(f64, f64)> = (0..COLD_PAIRS).map(|_| (time(&mut ours), time(&mut curl))).collect();
-    let (ours, curl): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-    (median(&ours), median(&curl))
+    let pairs: Vec<(f64, f64)> = (0..COLD_PAIRS).map(|_| (time(one), time(other))).collect();
+    let (one, other): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+    (median(&one), median(&other))
+}
+
+/// A token in a new process that finds it in a shared cache, beside one that asks for it.
+fn hit(cold: &Path, env: &[(String, OsString)], cache: &str, emulator: &Emulator) -> (f64, f64) {
+    let mut asks = Command::new(cold);
+    asks.env_clear().envs(env.iter().cloned());
+    let mut finds = Command::new(cold);
+    finds.env_clear().envs(env.iter().cloned()).env("PGAAD_CACHE", cache);
+    output(&mut finds);
+    let before = emulator.entra().counters().requests;
+    let times = by_turns(&mut finds, &mut asks);
+    assert_eq!(emulator.entra().counters().requests - before, COLD_PAIRS, "each second one asks");
+    times
+}
+
+/// Many processes that start together: until the last one has its token and is gone.
+fn storms(cold: &Path, env: &[(String, OsString)], emulator: &Emulator, redis: &Redis) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = format!("file:{}", folder.path().join("tokens").display());
+    let storm = |cache: &str| {
+        let before = emulator.entra().counters().requests;
+        let start = Instant::now();
+        let start_one = |_| {
+            let mut command = Command::new(cold);
+            command.env_clear().envs(env.iter().cloned()).env("PGAAD_CACHE", cache);
+            command.stdin(Stdio::null()).spawn().expect("the program starts")
+        };
+        let processes: Vec<_> = (0..MANY).map(start_one).collect();
+        for mut process in processes {
+            assert!(process.wait().expect("its status").success(), "a process without a token");
+        }
+        (start.elapsed().as_nanos() as f64, emulator.entra().counters().requests - before)
+    };
+    let (alone, requests_alone) = storm("memory");
+    redis.restart();
+    for (name, cache) in [("file", file), ("Redis", redis.url())] {
+        let (together, requests) = storm(&cache);
+        row(
+            &format!("{MANY} new processes, {name}: requests {requests}"),
+            &ms(together),
+            &ms(alone),
+            &format!("no cache: requests {requests_alone}"),
+            &ratio(together / alone),
+            1.0 - requests as f64,
+            "1 request",
+        );
+    }
 }
 
 fn connections(warm: &Path, env: &[(String, OsString)], postgres: &Postgres) {

@@ -333,6 +333,19 @@ pgaad_status pgaad_client_invalidate(pgaad_client *client,
                                      char **errmsg);
 
 /**
+ * What a client has, did and failed with, as one JSON object, for people and monitors: "credential" in use, "tid",
+ * "appid", "oid", "aud" and "user" of its token, "origin" of the token ("entra", "file", "redis"), "expires_on",
+ * "last_good_fetch", "next_refresh" and "failing_since" (Unix seconds or null), the counts "hits" (calls that had a token
+ * at once), "misses" (calls that fetched), "waits" (calls that waited for another's fetch), "refreshes" and "failures" (of
+ * fetches), "last_error", and "settings": where each came from. Members may be added. Never a secret or a token.
+ *
+ * json: out, to be given back with pgaad_free.
+ */
+pgaad_status pgaad_client_stats(pgaad_client *client,
+                                char **json,
+                                char **errmsg);
+
+/**
  * Why a connection that one of these functions returned is BAD: a status of ours, or PGAAD_OK where the failure is
  * libpq's or the server's, where the connection is good, and for connections of others. conn NULL:
  * PGAAD_INVALID_ARGUMENT.

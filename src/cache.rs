@@ -1,17 +1,19 @@
 //! The token in memory, or what else ages: handed out without a lock, fetched once however many ask.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
 use crate::bug;
+use crate::counters::Counters;
 use crate::credential::{Failure, Retry};
 use crate::error::{Error, ErrorKind};
 use crate::flight::Flight;
 use crate::os;
 use crate::os::thread::Stack;
-use crate::token::Aging;
+use crate::token::{Aging, Schedule};
 
 /// A refusal is not asked for again for so long: a storm of connections makes one request.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
@@ -23,19 +25,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a fetch may take beyond its time, to end by itself and say what it waited for.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// How a token is got, with a deadline.
-type Fetch<T> = dyn Fn(Instant) -> Result<T, Failure> + Send + Sync;
+/// How a token is got, with a deadline. It may find one on its way that lives, though a newer one is wanted.
+type Fetch<T> = dyn Fn(Instant, &dyn Fn(T)) -> Result<T, Failure> + Send + Sync;
+
+/// What another process has, without a fetch.
+pub(crate) type Look<T> = dyn Fn(Instant) -> Option<T> + Send + Sync;
 
 /// One token of one client, for one scope.
 pub(crate) struct Slot<T> {
     fetch: Box<Fetch<T>>,
+    /// None: nobody shares what is kept here.
+    look: Option<Box<Look<T>>>,
     thread: Thread,
     /// How long a fetch may take, whoever waits for it.
     fetch_time: Duration,
     /// How much life a token must have left to be handed out without a try for a newer one.
     refresh_before: Duration,
+    /// Changes when what proves the identity does: then what was refused is tried again.
+    mark_of_proof: Box<dyn Fn() -> u64 + Send + Sync>,
     held: ArcSwapOption<Held<T>>,
     state: os::fork::Lock<State<T>>,
+    pub(crate) counters: Counters,
 }
 
 /// How a slot is filled.
@@ -54,28 +64,46 @@ pub(crate) enum Thread {
     Ours(Stack),
 }
 
-/// A token, and when what is to happen with it; all on the boot clock. On cache lines of its own, as the token.
+/// A token, and when what is to happen with it. On cache lines of its own, as the token.
 #[repr(align(128))]
 struct Held<T> {
     token: Arc<T>,
-    /// From when on a newer one is fetched behind the callers' backs.
-    refresh_at: Duration,
-    /// From when on callers wait for a newer one.
-    stale_at: Duration,
-    /// From when on it is not handed out.
-    dead_at: Duration,
+    schedule: Schedule,
 }
 
 struct State<T> {
     flight: Option<Arc<Fetching<T>>>,
+    look: Option<Arc<Looking<T>>>,
     failed: Option<Failed>,
     failures: u32,
+    /// In Unix seconds.
+    last_good: Option<i64>,
+    failing_since: Option<i64>,
+    last_error: Option<Error>,
 }
 
 impl<T> Default for State<T> {
     fn default() -> Self {
-        Self { flight: None, failed: None, failures: 0 }
+        Self {
+            flight: None,
+            look: None,
+            failed: None,
+            failures: 0,
+            last_good: None,
+            failing_since: None,
+            last_error: None,
+        }
     }
+}
+
+/// What there is to tell of a slot.
+pub(crate) struct Report<T> {
+    pub(crate) token: Option<Arc<T>>,
+    /// In Unix seconds, as the others.
+    pub(crate) next_refresh: Option<i64>,
+    pub(crate) last_good: Option<i64>,
+    pub(crate) failing_since: Option<i64>,
+    pub(crate) last_error: Option<Error>,
 }
 
 /// What the last fetch failed with; on the boot clock.
@@ -85,15 +113,20 @@ struct Failed {
     counts_until: Duration,
     /// Until when the old token is not refreshed, as long as it lives.
     refresh_after: Duration,
+    mark_of_proof: u64,
 }
 
 /// A fetch under way.
 type Fetching<T> = Flight<Result<Arc<T>, Error>>;
 
+/// A look under way.
+type Looking<T> = Flight<Option<Arc<T>>>;
+
 /// What a caller has to do.
 enum Turn<T> {
     Have(Arc<T>),
-    Fail(Error),
+    /// With the mark of the proof that failed.
+    Fail(Error, u64),
     Late,
     Wait(Arc<Fetching<T>>),
     Fetch(Arc<Fetching<T>>),
@@ -102,18 +135,29 @@ enum Turn<T> {
 impl<T: Aging + Send + Sync + 'static> Slot<T> {
     pub(crate) fn new(
         manner: Manner,
-        fetch: impl Fn(Instant) -> Result<T, Failure> + Send + Sync + 'static,
+        mark_of_proof: impl Fn() -> u64 + Send + Sync + 'static,
+        fetch: impl Fn(Instant, &dyn Fn(T)) -> Result<T, Failure> + Send + Sync + 'static,
+        look: Option<Box<Look<T>>>,
     ) -> Arc<Self> {
         let Manner { fetch_time, refresh_before, thread } = manner;
-        let state = os::fork::Lock::new(State::default());
-        let held = ArcSwapOption::empty();
-        Arc::new(Self { fetch: Box::new(fetch), thread, fetch_time, refresh_before, held, state })
+        Arc::new(Self {
+            fetch: Box::new(fetch),
+            look,
+            mark_of_proof: Box::new(mark_of_proof),
+            thread,
+            fetch_time,
+            refresh_before,
+            held: ArcSwapOption::empty(),
+            state: os::fork::Lock::default(),
+            counters: Counters::default(),
+        })
     }
 
     /// Calls `give` with the token if there is one that needs no look at anything else: the warm path.
     pub(crate) fn warm<R>(&self, give: impl FnOnce(&T) -> R) -> Option<R> {
         let held = self.held.load();
-        let held = held.as_ref().filter(|held| os::since_boot() < held.refresh_at)?;
+        let held = held.as_ref().filter(|held| held.schedule.is_fresh())?;
+        self.counters.hits.add();
         Some(give(&held.token))
     }
 
@@ -122,25 +166,40 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         loop {
             let living = self.living();
             if let Some(held) = &living
-                && os::since_boot() < held.refresh_at
+                && held.schedule.is_fresh()
             {
+                self.counters.hits.add();
                 return Ok(Some(held.token.clone()));
             }
             let has_time = deadline > Instant::now();
             let (flight, is_anothers) = match self.state.with(|state| self.turn(state, has_time)) {
-                Turn::Have(token) => return Ok(Some(token)),
-                Turn::Late => return Ok(None),
-                Turn::Fail(error) => return Err(error),
-                Turn::Wait(flight) => (flight, true),
-                Turn::Fetch(flight) => {
-                    self.set_off(&flight, deadline);
-                    (flight, false)
+                Turn::Have(token) => {
+                    self.counters.hits.add();
+                    return Ok(Some(token));
                 }
+                Turn::Late => return Ok(None),
+                Turn::Fail(error, mark) if mark == (self.mark_of_proof)() => {
+                    return self.look(deadline).inspect(|_| self.counters.hits.add()).map(Some).ok_or(error);
+                }
+                Turn::Fail(..) => {
+                    self.state.with(|state| state.failed = None);
+                    continue;
+                }
+                Turn::Wait(flight) => (flight, true),
+                Turn::Fetch(flight) => (flight, false),
             };
+            let usable = living.filter(|held| !held.schedule.is_stale());
+            let counters = &self.counters;
+            match (&usable, is_anothers) {
+                (Some(_), _) => counters.hits.add(),
+                (None, true) => counters.waits.add(),
+                (None, false) => counters.misses.add(),
+            }
+            if !is_anothers {
+                self.set_off(&flight, deadline);
+            }
             // Behind the callers' backs: they go on with the token they have.
-            if let Some(held) = &living
-                && os::since_boot() < held.stale_at
-            {
+            if let Some(held) = usable {
                 return Ok(Some(held.token.clone()));
             }
             let old = || self.living().map(|held| held.token.clone());
@@ -169,14 +228,14 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     }
 
     fn living(&self) -> Option<Arc<Held<T>>> {
-        self.held.load_full().filter(|held| os::since_boot() < held.dead_at)
+        self.held.load_full().filter(|held| held.schedule.is_alive())
     }
 
     fn turn(&self, state: &mut State<T>, has_time: bool) -> Turn<T> {
         let now = os::since_boot();
         let living = self.living();
         if let Some(held) = &living
-            && (now < held.refresh_at || !has_time)
+            && (held.schedule.is_fresh() || !has_time)
         {
             return Turn::Have(held.token.clone());
         }
@@ -186,7 +245,9 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         if let Some(failed) = &state.failed {
             match living {
                 Some(held) if now < failed.refresh_after => return Turn::Have(held.token.clone()),
-                None if now < failed.counts_until => return Turn::Fail(failed.error.clone()),
+                None if now < failed.counts_until => {
+                    return Turn::Fail(failed.error.clone(), failed.mark_of_proof);
+                }
                 _ => {}
             }
         }
@@ -200,29 +261,84 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         }
     }
 
+    /// In the pause after a refusal, which is for requests: what another process got meanwhile. One look for all who ask
+    /// at the same time.
+    fn look(self: &Arc<Self>, deadline: Instant) -> Option<Arc<T>> {
+        self.look.as_ref()?;
+        let (flight, is_first) = self.state.with(|state| match &state.look {
+            Some(flight) if self.is_under_way(flight) => (flight.clone(), false),
+            _ => (state.look.insert(Arc::new(Flight::new())).clone(), true),
+        });
+        if is_first {
+            let until = Instant::now() + self.fetch_time;
+            let (slot, flown) = (self.clone(), flight.clone());
+            if os::thread::spawn("pgaad-look", Stack::Ours, move || slot.look_until(until, &flown)).is_err() {
+                self.look_until(deadline, &flight);
+            }
+        }
+        flight.wait(deadline).flatten()
+    }
+
+    fn look_until(&self, deadline: Instant, flight: &Arc<Looking<T>>) {
+        let found = self.look.as_ref().and_then(|look| bug::contain(|| look(deadline)).ok().flatten());
+        let found = self.state.with(|state| {
+            state.look.take_if(|look| Arc::ptr_eq(look, flight))?;
+            let token = Arc::new(found?);
+            if self.schedule(&token).is_fresh() {
+                self.keep(state, &Ok(token), 0);
+            } else {
+                self.keep_old(token);
+            }
+            self.living().map(|held| held.token.clone())
+        });
+        flight.land(found);
+    }
+
     /// Whether it is this process's, and has not run on for so long that it will hardly end.
-    fn is_under_way(&self, flight: &Fetching<T>) -> bool {
+    fn is_under_way<R: Clone>(&self, flight: &Flight<R>) -> bool {
         flight.is_of_this_process() && flight.age() <= self.fetch_time + GRACE
     }
 
     /// Fetches, keeps the result and hands it to those who wait.
     fn fly(&self, flight: &Arc<Fetching<T>>, deadline: Instant) {
-        let result =
-            bug::contain(|| (self.fetch)(deadline)).unwrap_or_else(|bug| Err(bug.into())).map(Arc::new);
+        let mark = (self.mark_of_proof)();
+        let current = RefCell::new(flight.clone());
+        let found = |old| self.make_do_with(old, &current);
+        let fetch = || {
+            let result = bug::contain(|| (self.fetch)(deadline, &found));
+            result.unwrap_or_else(|bug| Err(Failure::from(bug)))
+        };
+        let mut result = fetch();
+        // Where the machine slept meanwhile, it is over already.
+        if result.as_ref().is_ok_and(|token| !self.schedule(token).is_alive()) {
+            result = fetch();
+        }
+        let result = result.map(Arc::new);
+        match &result {
+            Ok(_) => self.counters.refreshes.add(),
+            Err(_) => self.counters.failures.add(),
+        }
+        let current = current.into_inner();
         self.state.with(|state| {
             // Not one that was given up: by `clear`, or because it did not end.
-            if state.flight.take_if(|current| Arc::ptr_eq(current, flight)).is_some() {
-                self.keep(state, &result);
+            if state.flight.take_if(|flight| Arc::ptr_eq(flight, &current)).is_some() {
+                self.keep(state, &result, mark);
             }
         });
-        flight.land(result.map_err(|failure| failure.error));
+        let result = result.map_err(|failure| failure.error);
+        current.land(result.clone());
+        // For the call on whose thread this runs.
+        flight.land(result);
     }
 
-    fn keep(&self, state: &mut State<T>, result: &Result<Arc<T>, Failure>) {
+    fn keep(&self, state: &mut State<T>, result: &Result<Arc<T>, Failure>, mark_of_proof: u64) {
+        let now = os::unix_now();
         match result {
             Ok(token) => {
-                self.held.store(Some(Arc::new(Held::new(token.clone(), self.refresh_before))));
+                let schedule = self.schedule(token);
+                self.held.store(Some(Arc::new(Held { token: token.clone(), schedule })));
                 (state.failed, state.failures) = (None, 0);
+                (state.last_good, state.failing_since) = (Some(now), None);
             }
             Err(failure) => {
                 let pause = match (failure.error.kind(), failure.retry) {
@@ -231,32 +347,83 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
                     _ => Duration::ZERO,
                 };
                 let grown = (AFTER_FAILED_REFRESH * 2_u32.pow(state.failures.min(8))).min(LONGEST_PAUSE);
-                let now = os::since_boot();
+                let boot = os::since_boot();
                 state.failed = Some(Failed {
                     error: failure.error.clone(),
-                    counts_until: now + pause,
-                    refresh_after: now + pause.max(grown),
+                    counts_until: boot + pause,
+                    refresh_after: boot + pause.max(grown),
+                    mark_of_proof,
                 });
                 state.failures += 1;
+                state.failing_since.get_or_insert(now);
+                state.last_error = Some(failure.error.clone());
             }
         }
+    }
+
+    fn schedule(&self, token: &T) -> Schedule {
+        let schedule = Schedule::of(token, self.refresh_before);
+        match self.thread {
+            // Nothing happens behind the callers' backs where there are only their threads.
+            Thread::Callers => schedule.without_advance(),
+            Thread::Ours(_) => schedule,
+        }
+    }
+
+    /// A token that another process has, for as long as there is no newer one; never in the place of one that lives
+    /// longer.
+    fn keep_old(&self, old: Arc<T>) {
+        let ours = self.living().map(|held| held.token.asked() + held.token.life());
+        if ours.is_none_or(|end| end < old.asked() + old.life()) {
+            let schedule = self.schedule(&old);
+            self.held.store(Some(Arc::new(Held { token: old, schedule })));
+        }
+    }
+
+    /// A token that was found on the way to a newer one: those who wait go on with it at once, unless it is time to wait
+    /// for the newer one, as those who come later may have to.
+    fn make_do_with(&self, old: T, current: &RefCell<Arc<Fetching<T>>>) {
+        let landed = self.state.with(|state| {
+            let mut current = current.borrow_mut();
+            let flight = state.flight.as_mut().filter(|flight| Arc::ptr_eq(flight, &current))?;
+            self.keep_old(Arc::new(old));
+            let held = self.living().filter(|held| !held.schedule.is_stale())?;
+            *flight = Arc::new(Flight::new());
+            Some((std::mem::replace(&mut *current, flight.clone()), held.token.clone()))
+        });
+        if let Some((flight, token)) = landed {
+            flight.land(Ok(token));
+        }
+    }
+
+    /// What there is to tell.
+    pub(crate) fn report(&self) -> Report<T> {
+        let living = self.living();
+        let now = (os::since_boot(), os::unix_now());
+        let on_wall_clock = |at: Duration| {
+            let (ahead, behind) = (at.saturating_sub(now.0), now.0.saturating_sub(at));
+            now.1.saturating_add_unsigned(ahead.as_secs()).saturating_sub_unsigned(behind.as_secs())
+        };
+        self.state.with(|state| Report {
+            next_refresh: living.as_ref().map(|held| {
+                let put_off = state.failed.as_ref().map_or(Duration::ZERO, |failed| failed.refresh_after);
+                on_wall_clock(held.schedule.refresh_at.max(put_off))
+            }),
+            token: living.as_ref().map(|held| held.token.clone()),
+            last_good: state.last_good,
+            failing_since: state.failing_since,
+            last_error: state.last_error.clone(),
+        })
     }
 
     /// Forgets the token and any failure; the next caller fetches, whatever is under way.
     pub(crate) fn clear(&self) {
         self.state.with(|state| {
             self.held.store(None);
-            *state = State::default();
+            (state.flight, state.look, state.failed, state.failures) = (None, None, None, 0);
         });
     }
 }
 
-impl<T: Aging> Held<T> {
-    fn new(token: Arc<T>, refresh_before: Duration) -> Self {
-        let dead_at = token.dead_at();
-        let end = token.asked() + token.life();
-        let stale_at = (end - refresh_before.min(token.life() / 2)).min(dead_at);
-        let advised = token.refresh_in().map(|after| token.asked() + after);
-        Self { refresh_at: advised.unwrap_or(stale_at).min(stale_at), stale_at, dead_at, token }
-    }
-}
+#[cfg(test)]
+mod tests;

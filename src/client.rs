@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
+use serde_json::json;
 
-use crate::cache::{GRACE, Manner, Slot, Thread};
+use crate::cache::{GRACE, Look, Manner, Slot, Thread};
 use crate::credential::{Callback, Credential, Supplied};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::issued;
 use crate::os::thread::Stack;
 use crate::settings::{Auth, COSMOS_SCOPE, Cloud, Settings, config};
+use crate::sharing::Sharing;
 use crate::token::{self, Aging, Name, Token};
 
 /// Signs in as one identity. Share one client between all threads: they then share its token.
@@ -26,6 +28,7 @@ pub struct Client {
     others: [(Purpose, Arc<Slot<Token>>); 3],
     /// The identity's name in each cloud, where its tokens for databases do not say it.
     names: [(Cloud, Arc<Slot<UserName>>); 3],
+    sharing: Option<Arc<Sharing>>,
     had_token: AtomicBool,
     failed: AtomicBool,
 }
@@ -47,6 +50,7 @@ struct UserName {
     name: Result<String, Error>,
     asked: Duration,
     life: Duration,
+    ends_on: i64,
 }
 
 impl Aging for UserName {
@@ -56,6 +60,10 @@ impl Aging for UserName {
 
     fn life(&self) -> Duration {
         self.life
+    }
+
+    fn ends_on(&self) -> i64 {
+        self.ends_on
     }
 }
 
@@ -93,15 +101,15 @@ impl Client {
         fetch: impl Fn(&str, Duration) -> Result<Supplied, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let settings = Settings::read_for_callback(settings, Environment::process())?;
-        Ok(Self::made(settings, Credential::of_callback(Callback::new(fetch))))
+        Self::made(settings, Credential::of_callback(Callback::new(fetch)))
     }
 
     fn with(settings: Settings) -> Result<Self, Error> {
         let credential = Credential::of(&settings)?;
-        Ok(Self::made(settings, credential))
+        Self::made(settings, credential)
     }
 
-    fn made(settings: Settings, credential: Credential) -> Self {
+    fn made(settings: Settings, credential: Credential) -> Result<Self, Error> {
         let (settings, credential) = (Arc::new(settings), Arc::new(credential));
         let manner = Manner {
             fetch_time: settings.timeout,
@@ -112,34 +120,73 @@ impl Client {
                 _ => Thread::Ours(Stack::Ours),
             },
         };
+        let sharing = Sharing::of(&settings, &credential)?.map(Arc::new);
+        let mark = || {
+            let credential = credential.clone();
+            move || credential.mark_of_proof()
+        };
         let tokens = |scope: &str| {
             let (settings, credential, scope) = (settings.clone(), credential.clone(), scope.to_string());
-            Slot::new(manner, move |deadline| {
-                let token = credential.fetch(&settings, &scope, deadline)?;
-                issued::remember(token.secret.reveal().as_bytes());
-                Ok(token)
-            })
+            let remember = |token: &Token| issued::remember(token.secret.reveal().as_bytes());
+            let look = sharing.clone().map(|sharing| -> Box<Look<Token>> {
+                let scope = scope.clone();
+                Box::new(move |deadline| sharing.held(&scope, deadline).inspect(remember))
+            });
+            let sharing = sharing.clone();
+            let fetch = move |deadline, found: &dyn Fn(Token)| {
+                let found = |token: Token| {
+                    remember(&token);
+                    found(token);
+                };
+                let fetched = match &sharing {
+                    Some(sharing) => sharing.token(&scope, deadline, &found),
+                    None => credential.fetch(&settings, &scope, deadline),
+                };
+                fetched.inspect(remember)
+            };
+            Slot::new(manner, mark(), fetch, look)
         };
         let names = |cloud: Cloud| {
-            let (settings, credential) = (settings.clone(), credential.clone());
-            let fetch = move |deadline| {
+            let (settings, credential, sharing) = (settings.clone(), credential.clone(), sharing.clone());
+            let fetch = move |deadline, _: &dyn Fn(UserName)| {
+                let of_token = |name: Result<String, Error>, token: &Token| UserName {
+                    name,
+                    asked: token.asked,
+                    life: token.life,
+                    ends_on: token.expires_on,
+                };
+                let scope = settings.scope.as_deref().unwrap_or(cloud.scope());
+                if let Some((user, token)) =
+                    sharing.as_ref().and_then(|sharing| sharing.user(scope, deadline))
+                {
+                    return Ok(of_token(Ok(user), &token));
+                }
                 let token = credential.fetch(&settings, cloud.management_scope(), deadline)?;
                 let name = own_name(&token, " for Azure Resource Manager");
-                Ok(UserName { name, asked: token.asked, life: token.life })
+                if let (Some(sharing), Ok(name)) = (&sharing, &name) {
+                    sharing.keep_user(scope, name, deadline);
+                }
+                Ok(of_token(name, &token))
             };
-            (cloud, Slot::new(manner, fetch))
+            (cloud, Slot::new(manner, mark(), fetch, None))
         };
         let in_cloud = |cloud: Cloud| (Purpose::OtherCloud(cloud), tokens(cloud.scope()));
-        Self {
-            database: tokens(settings.scope.as_deref().unwrap_or(settings.cloud.scope())),
+        Ok(Self {
+            database: tokens(scope_of(&settings)),
             others: [in_cloud(Cloud::UsGov), in_cloud(Cloud::China), (Purpose::Cosmos, tokens(COSMOS_SCOPE))],
             names: Cloud::ALL.map(names),
             is_supplied: settings.auth == Auth::Callback,
             settings,
             credential,
+            sharing,
             had_token: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-        }
+        })
+    }
+
+    /// What a token for the database is asked for.
+    fn scope(&self) -> &str {
+        scope_of(&self.settings)
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -262,6 +309,41 @@ impl Client {
         self.database.warm(|token| give(token.secret.reveal(), token.expires_on))
     }
 
+    /// What this client has, did and failed with, as a JSON object; never a secret.
+    pub fn stats(&self) -> String {
+        let report = self.database.report();
+        let token = report.token.as_deref();
+        let claims = token.and_then(|token| token::claims(token.secret.reveal()));
+        let claim = |name: &str| claims.as_ref().and_then(|claims| claims.get(name)).cloned();
+        let user = token.and_then(|token| own_name(token, "").ok());
+        let names = self.names.iter().find(|(cloud, _)| *cloud == self.settings.cloud);
+        let found = names.and_then(|(_, slot)| slot.report().token).and_then(|user| user.name.clone().ok());
+        let counters = &self.database.counters;
+        let error = report.last_error.as_ref();
+        json!({
+            "credential": self.credential.name(),
+            "scope": scope_of(&self.settings),
+            "tid": claim("tid"),
+            "appid": claim("appid"),
+            "oid": claim("oid"),
+            "aud": claim("aud"),
+            "user": user.or(found),
+            "origin": token.map(|token| token.origin.name()),
+            "expires_on": token.map(|token| token.expires_on),
+            "last_good_fetch": report.last_good,
+            "next_refresh": report.next_refresh,
+            "failing_since": report.failing_since,
+            "last_error": error.map(Error::message),
+            "hits": counters.hits.sum(),
+            "misses": counters.misses.sum(),
+            "waits": counters.waits.sum(),
+            "refreshes": counters.refreshes.sum(),
+            "failures": counters.failures.sum(),
+            "settings": self.settings.origins,
+        })
+        .to_string()
+    }
+
     fn slot(&self, purpose: Purpose) -> &Arc<Slot<Token>> {
         let other = self.others.iter().find(|(of, _)| *of == purpose);
         other.map_or(&self.database, |(_, slot)| slot)
@@ -270,11 +352,26 @@ impl Client {
     /// Drops the tokens held, so that the next call fetches one.
     pub fn invalidate(&self) -> Result<(), Error> {
         self.credential.check_caller()?;
+        // First where another thread would take it from.
+        if let Some(sharing) = &self.sharing {
+            let others = self.others.iter().map(|(purpose, slot)| match purpose {
+                Purpose::OtherCloud(cloud) => (cloud.scope(), slot),
+                _ => (COSMOS_SCOPE, slot),
+            });
+            for (scope, slot) in others.chain([(self.scope(), &self.database)]) {
+                let token = slot.report().token;
+                sharing.forget(scope, token.as_deref().map(|token| token.secret.reveal()));
+            }
+        }
         self.database.clear();
         self.others.iter().for_each(|(_, slot)| slot.clear());
         self.names.iter().for_each(|(_, slot)| slot.clear());
         Ok(())
     }
+}
+
+fn scope_of(settings: &Settings) -> &str {
+    settings.scope.as_deref().unwrap_or(settings.cloud.scope())
 }
 
 fn too_late(limit: Option<Duration>) -> Error {

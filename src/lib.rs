@@ -9,6 +9,7 @@
 mod error; //       what can go wrong, and the sentence for people
 mod os; //          the operating system: fork, threads, clocks, freed memory
 mod bug; //         panics end here
+mod random; //      ids, and pauses that differ
 mod secret; //      what can't be printed and wipes itself
 mod log; //         lines on standard error
 mod environment; // variables, read through one place
@@ -19,8 +20,11 @@ mod settings; //    every setting, checked
 mod token; //       a token and its life
 mod issued; //      which tokens this process was given
 mod http; //        one request and its answer
+mod shared; //      caches that processes and machines share
 mod flight; //      something under way, for all who wait
 mod credential; //  where tokens come from
+mod sharing; //     one fetch for all processes and machines
+mod counters; //    what happened how often
 mod cache; //       one fetch however many ask
 mod client; //      settings, identity and tokens together
 mod policy; //      who may get a token, and what must hold

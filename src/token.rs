@@ -36,6 +36,26 @@ pub(crate) struct Token {
     pub(crate) life: Duration,
     /// When the service advises to ask for the next one, from then.
     pub(crate) refresh_in: Option<Duration>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a token came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// From whoever makes them.
+    Entra,
+    File,
+    Redis,
+}
+
+impl Origin {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Entra => "entra",
+            Self::File => "file",
+            Self::Redis => "redis",
+        }
+    }
 }
 
 /// What ages, on the boot clock.
@@ -48,9 +68,65 @@ pub(crate) trait Aging {
     fn refresh_in(&self) -> Option<Duration> {
         None
     }
+    /// When it ends by the wall clock, in Unix seconds.
+    fn ends_on(&self) -> i64;
+}
+
+/// What lives that long is renewed after half of it, where nobody advises otherwise.
+const LONG_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// When what is to happen with something that ages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    /// From when on a newer one is fetched behind the callers' backs; on the boot clock.
+    pub(crate) refresh_at: Duration,
+    /// From when on callers wait for a newer one.
+    stale_at: Duration,
     /// From when on it is not handed out, a little before its end, for clocks differ.
-    fn dead_at(&self) -> Duration {
-        self.asked() + self.life() - (self.life() / 20).min(Duration::from_secs(10))
+    dead_at: Duration,
+    /// When it ends by the wall clock, which knows of a machine that was put aside and brought back.
+    ends_on: i64,
+}
+
+impl Schedule {
+    /// `refresh_before`: how much life must be left to be handed out without a try for a newer one.
+    pub(crate) fn of(thing: &impl Aging, refresh_before: Duration) -> Self {
+        let (asked, life) = (thing.asked(), thing.life());
+        let end = asked + life;
+        let dead_at = end - (life / 20).min(Duration::from_secs(10));
+        let stale_at = (end - refresh_before.min(life / 2)).min(dead_at);
+        let half = (life >= LONG_LIFE).then_some(life / 2);
+        let advised = thing.refresh_in().or(half).map(|after| asked + after);
+        Self {
+            refresh_at: advised.unwrap_or(stale_at).min(stale_at),
+            stale_at,
+            dead_at,
+            ends_on: thing.ends_on(),
+        }
+    }
+
+    /// The same, with nothing to be done before callers must wait for it.
+    pub(crate) fn without_advance(self) -> Self {
+        Self { refresh_at: self.stale_at, ..self }
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_fresh(&self) -> bool {
+        os::since_boot() < self.refresh_at && !self.has_ended_by_the_wall_clock()
+    }
+
+    /// Whether callers wait for a newer one.
+    pub(crate) fn is_stale(&self) -> bool {
+        os::since_boot() >= self.stale_at || self.has_ended_by_the_wall_clock()
+    }
+
+    /// Whether it may be handed out. The wall clock may be wrong, so it does not end what lives.
+    pub(crate) fn is_alive(&self) -> bool {
+        os::since_boot() < self.dead_at
+    }
+
+    fn has_ended_by_the_wall_clock(&self) -> bool {
+        os::unix_now_coarse() >= self.ends_on
     }
 }
 
@@ -66,10 +142,14 @@ impl Aging for Token {
     fn refresh_in(&self) -> Option<Duration> {
         self.refresh_in
     }
+
+    fn ends_on(&self) -> i64 {
+        self.expires_on
+    }
 }
 
 /// The claims of a JWT (RFC 7519), unverified: the database verifies, we only plan by them.
-fn claims(token: &str) -> Option<Value> {
+pub(crate) fn claims(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
     serde_json::from_slice(&Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?)).ok()
 }

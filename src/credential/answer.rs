@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::redact::redact;
 use crate::http::Answer;
 use crate::secret::Secret;
-use crate::token::{self, Moment, Token};
+use crate::token::{self, Moment, Origin, Token};
 
 /// The JSON object that an answer holds.
 pub(super) fn object(answer: &Answer) -> Option<Value> {
@@ -95,6 +95,7 @@ pub(super) fn living(
         asked: started.boot,
         life: Duration::from_secs(life.unsigned_abs()),
         refresh_in: refresh_in.map(|after| Duration::from_secs(after.unsigned_abs())),
+        origin: Origin::Entra,
     })
 }
 

@@ -6,8 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::certificate::Certificate;
-use super::random;
 use crate::error::{Error, ErrorKind};
+use crate::random;
 use crate::secret::Secret;
 
 /// How long it may be used, in seconds, and how far the service's clock may be behind ours.

@@ -28,6 +28,10 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 }
 
 impl Source for AzureCli {
+    fn name(&self) -> &'static str {
+        "azure_cli"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let mut arguments =
             vec!["account", "get-access-token", "--output", "json", "--resource", ask.resource()];

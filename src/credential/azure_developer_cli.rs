@@ -28,6 +28,10 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 }
 
 impl Source for AzureDeveloperCli {
+    fn name(&self) -> &'static str {
+        "azure_developer_cli"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let mut arguments = vec!["auth", "token", "--output", "json", "--no-prompt", "--scope", ask.scope];
         if let Some(tenant) = &self.tenant {

@@ -60,6 +60,10 @@ fn of_connection(env: Environment<'_>) -> Result<Option<Principal>, Error> {
 }
 
 impl Source for AzurePipelines {
+    fn name(&self) -> &'static str {
+        "azure_pipelines"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let env = ask.settings.environment();
         let Some(url) = env.text(URL)? else {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Ask, Failure, Group, Link, SOURCES, Source, client_certificate, client_secret};
 use crate::error::Error;
+use crate::secret::Secret;
 use crate::settings::{Lack, Settings, config};
 use crate::token::Token;
 
@@ -58,6 +59,13 @@ impl Chain {
         }
     }
 
+    /// The first that is here, if a proof in the settings makes it.
+    fn first_of_proof(&self) -> Option<&dyn Source> {
+        let members = self.members.as_deref().unwrap_or_default();
+        let first = members.iter().find_map(|member| member.source.as_deref().ok())?;
+        first.has_proof().then_some(first)
+    }
+
     /// Of the one that answered, or, as long as none did, of any that may.
     fn any(&self, holds: impl Fn(&dyn Source) -> bool) -> bool {
         let members = self.members.as_deref().unwrap_or_default();
@@ -70,6 +78,11 @@ impl Chain {
 }
 
 impl Source for Chain {
+    fn name(&self) -> &'static str {
+        let members = self.members.as_deref().unwrap_or_default();
+        members.get(self.found.load(Relaxed)).map_or("default", |member| member.name)
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let members = self.members.as_ref().map_err(Error::clone)?;
         if let Some(Member { source: Ok(source), .. }) = members.get(self.found.load(Relaxed)) {
@@ -96,6 +109,19 @@ impl Source for Chain {
              of these work.",
             reasons.join("; ")
         )))
+    }
+
+    /// The settings fix it where they prove it: then nobody else answers.
+    fn fixed_identity(&self) -> Option<String> {
+        self.first_of_proof()?.fixed_identity()
+    }
+
+    fn stable_secret(&self) -> Result<Option<Secret>, Error> {
+        self.first_of_proof().map_or(Ok(None), |source| source.stable_secret())
+    }
+
+    fn mark_of_proof(&self) -> u64 {
+        self.first_of_proof().map_or(0, |source| source.mark_of_proof())
     }
 
     fn has_proof(&self) -> bool {

@@ -3,11 +3,16 @@
 //! Needs a tenant, a client id and a file with the certificate and its private key. Each request carries a statement
 //! signed with the key; the file is read at each fetch, so that a renewed certificate needs no restart.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
 use super::certificate::{Certificate, PASSWORD_SETTING};
 use super::entra::{self, Application, Proof};
-use super::{Ask, Failure, Source, assertion, file};
+use super::{Ask, Failure, Source, assertion, file, mark_of};
 use crate::error::Error;
 use crate::os;
+use crate::secret::Secret;
 use crate::settings::{Lack, Principal, Settings, Value, config};
 use crate::token::Token;
 
@@ -24,9 +29,14 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 }
 
 impl ClientCertificate {
+    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let (path, name) = self.0.proof_file();
+        file::read(name, &path, LONGEST_FILE)
+    }
+
     fn read(&self, settings: &Settings) -> Result<Certificate, Error> {
         let (path, name) = self.0.proof_file();
-        let bytes = file::read(name, &path, LONGEST_FILE)?;
+        let bytes = self.bytes()?;
         let password = settings.certificate_password.as_ref();
         Certificate::read(&bytes, password.map(|value| &value.text), os::unix_now()).map_err(|why| {
             // By the name that the person gave it.
@@ -38,6 +48,10 @@ impl ClientCertificate {
 }
 
 impl Source for ClientCertificate {
+    fn name(&self) -> &'static str {
+        "client_certificate"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let certificate = self.read(ask.settings)?;
         let (_, name) = self.0.proof_file();
@@ -53,6 +67,20 @@ impl Source for ClientCertificate {
 
     fn has_proof(&self) -> bool {
         true
+    }
+
+    fn fixed_identity(&self) -> Option<String> {
+        Some(self.0.id())
+    }
+
+    /// The file holds the key, so who knows its hash had it.
+    fn stable_secret(&self) -> Result<Option<Secret>, Error> {
+        let hash = ring::digest::digest(&ring::digest::SHA256, &self.bytes()?);
+        Ok(Some(Secret::new(STANDARD.encode(hash))))
+    }
+
+    fn mark_of_proof(&self) -> u64 {
+        mark_of(&self.0.proof_file().0)
     }
 
     fn is_nameless(&self) -> bool {

@@ -27,6 +27,10 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 }
 
 impl Source for GithubActions {
+    fn name(&self) -> &'static str {
+        "github_actions"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let env = ask.settings.environment();
         let (url, bearer) = (env.text(URL)?, header_value(env, TOKEN)?);

@@ -3,7 +3,6 @@
 //! A source is here or it is not; only where it is not, a chain goes on to the next one.
 
 // What sources share.
-mod random; //    ids, and pauses that differ
 mod redact; //    text without the secrets
 mod answer; //    what any service may answer
 mod file; //      files that settings and platforms name
@@ -36,6 +35,7 @@ use chain::Chain;
 
 use crate::error::{Error, ErrorKind};
 use crate::log::Level;
+use crate::secret::Secret;
 use crate::settings::{Auth, Kind, Lack, Settings, Value};
 use crate::token::Token;
 
@@ -115,6 +115,24 @@ trait Source: Send + Sync {
     fn has_proof(&self) -> bool {
         false
     }
+
+    /// Who it is, where the settings fix it: whoever has the same ones may share its tokens.
+    fn fixed_identity(&self) -> Option<String> {
+        None
+    }
+
+    /// A secret that lives as long as its proof does, and that only those who can prove it have.
+    fn stable_secret(&self) -> Result<Option<Secret>, Error> {
+        Ok(None)
+    }
+
+    /// Changes when a file that proves it does.
+    fn mark_of_proof(&self) -> u64 {
+        0
+    }
+
+    /// What messages call the one that answers.
+    fn name(&self) -> &'static str;
 
     /// Whether no token of its holds its name: applications have none there.
     fn is_nameless(&self) -> bool {
@@ -268,6 +286,39 @@ impl Credential {
         matches!(&self.0, Choice::One(source) if source.has_proof())
     }
 
+    /// See [`Source::fixed_identity`].
+    pub(crate) fn fixed_identity(&self) -> Option<String> {
+        match &self.0 {
+            Choice::One(source) => source.fixed_identity(),
+            Choice::Off | Choice::Callback(_) => None,
+        }
+    }
+
+    /// See [`Source::stable_secret`].
+    pub(crate) fn stable_secret(&self) -> Result<Option<Secret>, Error> {
+        match &self.0 {
+            Choice::One(source) => source.stable_secret(),
+            Choice::Off | Choice::Callback(_) => Ok(None),
+        }
+    }
+
+    /// See [`Source::mark_of_proof`].
+    pub(crate) fn mark_of_proof(&self) -> u64 {
+        match &self.0 {
+            Choice::One(source) => source.mark_of_proof(),
+            Choice::Off | Choice::Callback(_) => 0,
+        }
+    }
+
+    /// What messages call it; of a chain, the source that answered.
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.0 {
+            Choice::Off => "off",
+            Choice::One(source) => source.name(),
+            Choice::Callback(_) => "callback",
+        }
+    }
+
     /// See [`Source::is_nameless`].
     pub(crate) fn is_nameless(&self) -> bool {
         matches!(&self.0, Choice::One(source) if source.is_nameless())
@@ -280,6 +331,17 @@ impl Credential {
 }
 
 type Make = fn(&Settings) -> Result<Box<dyn Source>, Lack>;
+
+/// Of a file's bytes; 0 for one that can't be read.
+fn mark_of(path: &std::path::Path) -> u64 {
+    let bytes = crate::os::read_plain(path, 1024 * 1024).map(zeroize::Zeroizing::new);
+    bytes.map_or(0, |bytes| {
+        std::hash::BuildHasher::hash_one(
+            &std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(),
+            &*bytes,
+        )
+    })
+}
 
 /// The source that `auth` names.
 fn named(name: &Value) -> Result<Make, Error> {

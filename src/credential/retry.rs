@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Failure, Retry, random};
+use super::{Failure, Retry};
+use crate::random;
 
 /// How often, and how long after one another.
 pub(super) struct Patience {

@@ -493,11 +493,38 @@ pub unsafe extern "C" fn pgaad_client_invalidate(
         // SAFETY: the header asks for a client.
         let client = unsafe { handle(client)? };
         if client.is_default() {
+            // Who it was may differ from who it is.
+            if let Some(before) = client.0.hold().keep() {
+                before.invalidate()?;
+            }
             client.0.clear();
-            client.0.get_or_make()?;
+            client.0.get_or_make()?.invalidate()?;
         } else {
             client.get()?.invalidate()?;
         }
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// What a client has, did and failed with, as one JSON object, for people and monitors: "credential" in use, "tid",
+/// "appid", "oid", "aud" and "user" of its token, "origin" of the token ("entra", "file", "redis"), "expires_on",
+/// "last_good_fetch", "next_refresh" and "failing_since" (Unix seconds or null), the counts "hits" (calls that had a token
+/// at once), "misses" (calls that fetched), "waits" (calls that waited for another's fetch), "refreshes" and "failures" (of
+/// fetches), "last_error", and "settings": where each came from. Members may be added. Never a secret or a token.
+///
+/// json: out, to be given back with pgaad_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_stats(
+    client: *mut pgaad_client,
+    json: *mut *mut c_char,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, and for a client.
+        let (json, client) = unsafe { (Out::new(json, std::ptr::null_mut(), "json")?, handle(client)?) };
+        json.put(give(client.get()?.stats().as_bytes())?);
         Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.

@@ -3,14 +3,15 @@
 mod resolver;
 mod tls;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, RequestBuilder, Timeout};
 
-pub(crate) use tls::{Pin, Roots, Trust, own_roots};
+pub(crate) use tls::{Pin, Roots, Trust, config as tls_config, own_roots};
 
 use crate::error::Error;
 use crate::secret::Secret;
@@ -131,6 +132,11 @@ impl Http {
     }
 }
 
+/// The addresses of a host, which may be one itself, within the time.
+pub(crate) fn look_up(host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, Failure> {
+    resolver::look_up(host, port, limit).map_err(failure)
+}
+
 fn with_headers<T>(mut request: RequestBuilder<T>, headers: &[(&str, &str)]) -> RequestBuilder<T> {
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -146,13 +152,7 @@ fn failure(error: ureq::Error) -> Failure {
             Timeout::SendRequest | Timeout::SendBody => "sending the request",
             _ => "waiting for the answer",
         }),
-        ureq::Error::Io(error) => {
-            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(tls) => tls_failure(tls),
-                None if is_about_connecting(error.kind()) => Failure::Unreached(error.to_string()),
-                None => Failure::Network(error.to_string()),
-            }
-        }
+        ureq::Error::Io(error) => error.into(),
         ureq::Error::HostNotFound => Failure::Unreached("its name has no address".into()),
         ureq::Error::ConnectProxyFailed(why) if why.contains("responded 4") => Failure::Proxy(why),
         ureq::Error::ConnectProxyFailed(why) => Failure::Network(format!("the proxy failed: {why}")),
@@ -163,6 +163,16 @@ fn failure(error: ureq::Error) -> Failure {
             Failure::Protocol(format!("an answer of more than {limit} bytes"))
         }
         other => Failure::Protocol(other.to_string()),
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls) => tls_failure(tls),
+            None if is_about_connecting(error.kind()) => Self::Unreached(error.to_string()),
+            None => Self::Network(error.to_string()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -37,10 +38,7 @@ impl UreqResolver for Resolver {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => look_up(&host, port, timeout)?,
-        };
+        let addresses = look_up(&host, port, *timeout.after)?;
         let mut resolved = self.empty();
         for address in addresses.into_iter().take(16) {
             resolved.push(address);
@@ -49,7 +47,10 @@ impl UreqResolver for Resolver {
     }
 }
 
-fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
+pub(super) fn look_up(host: &str, port: u16, limit: Duration) -> Result<Vec<SocketAddr>, ureq::Error> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
     let (answer, answered) = mpsc::sync_channel(1);
     let name = host.to_string();
     os::thread::spawn("pgaad-resolver", Stack::Ours, move || {
@@ -61,7 +62,7 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
         // Nobody listens any more when the time was up.
         let _ = answer.send(found.and_then(|found| Ok(found?.collect())));
     })?;
-    match answered.recv_timeout(*timeout.after) {
+    match answered.recv_timeout(limit) {
         Ok(found) => found.map_err(|error| ureq::Error::Other(Box::new(LookUpFailed(host.into(), error)))),
         Err(RecvTimeoutError::Timeout) => Err(ureq::Error::Timeout(ureq::Timeout::Resolve)),
         Err(RecvTimeoutError::Disconnected) => Err(ureq::Error::HostNotFound),

@@ -46,6 +46,8 @@ pub(crate) enum Trust<'a> {
     Roots { roots: &'a Roots, name: Option<&'a str> },
     /// The same, with these roots and no others.
     Only { roots: &'a RootCertStore, name: Option<&'a str> },
+    /// The same, with the roots of a file, and the setting that names it.
+    File { path: &'a Path, setting: &'static str },
     /// Who has this very certificate.
     Pinned(Pin),
 }
@@ -75,11 +77,16 @@ fn verifier_for(trust: &Trust<'_>, provider: &Arc<CryptoProvider>) -> Result<Opt
         Trust::Roots { roots, .. } => {
             let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             if let Some(path) = &roots.extra {
-                add_file(&mut store, path)?;
+                add_file(&mut store, path, "ca_file (PGAAD_CA_FILE)")?;
             }
             of(store, roots.system.clone().or_else(bundle::find))?
         }
         Trust::Only { roots, .. } => of((*roots).clone(), None)?,
+        Trust::File { path, setting } => {
+            let mut store = RootCertStore::empty();
+            add_file(&mut store, path, setting)?;
+            of(store, None)?
+        }
         Trust::Pinned(pin) => Accepted::Announced(*pin),
     };
     Ok(Some(Verifier { accepted, provider: provider.clone() }))
@@ -88,9 +95,9 @@ fn verifier_for(trust: &Trust<'_>, provider: &Arc<CryptoProvider>) -> Result<Opt
 /// The distributions' bundles have a quarter of a megabyte.
 const LONGEST_BUNDLE: u64 = 16 * 1024 * 1024;
 
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), Error> {
+fn add_file(store: &mut RootCertStore, path: &Path, setting: &str) -> Result<(), Error> {
     let unusable = |why: &dyn fmt::Display| {
-        let text = format!("ca_file (PGAAD_CA_FILE) names {}, which cannot be used: {why}.", path.display());
+        let text = format!("{setting} names {}, which cannot be used: {why}.", path.display());
         Error::new(ErrorKind::Config, text)
     };
     let pem = os::read_plain(path, LONGEST_BUNDLE).map_err(|error| unusable(&error))?;
@@ -185,6 +192,21 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// TLS as it is spoken to whom is trusted so; None: it is not spoken.
+pub(crate) fn config(trust: &Trust<'_>) -> Result<Option<Arc<ClientConfig>>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let Some(verifier) = verifier_for(trust, &provider)? else { return Ok(None) };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| internal(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    // One connection fetches one token.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Some(Arc::new(config)))
+}
+
 /// Wraps a connection in TLS where the URL is https. ureq's own connector can't be given a verifier.
 pub(super) struct TlsConnector {
     config: Option<Arc<ClientConfig>>,
@@ -194,21 +216,11 @@ pub(super) struct TlsConnector {
 
 impl TlsConnector {
     pub(super) fn new(trust: &Trust<'_>) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let name = match trust {
             Trust::Only { name, .. } | Trust::Roots { name, .. } => name.map(str::to_string),
             _ => None,
         };
-        let Some(verifier) = verifier_for(trust, &provider)? else { return Ok(Self { config: None, name }) };
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| internal(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        // One connection fetches one token.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { config: Some(Arc::new(config)), name })
+        Ok(Self { config: config(trust)?, name })
     }
 }
 

@@ -18,6 +18,10 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// How many forks lie between this process and the one that loaded the library.
 pub(crate) fn generation() -> u64 {
+    #[cfg(test)]
+    if let Some(forks) = super::fake::here(super::fake::World::forks) {
+        return forks;
+    }
     GENERATION.load(SeqCst)
 }
 
@@ -138,4 +142,13 @@ fn watch() {
     unsafe {
         libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child));
     }
+}
+
+/// For tests: splits the process in two. True in the child, which has this thread alone.
+#[cfg(test)]
+pub(crate) fn fork() -> bool {
+    // SAFETY: the handlers above run, as for any program that forks.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "no process to be had");
+    child == 0
 }

@@ -1,4 +1,4 @@
-//! The operating system: files, clocks and dates, `AT_SECURE`, standard error, commands, fork, threads and freed memory.
+//! The operating system: files, clocks and dates, `AT_SECURE`, standard error, commands, fork, threads, freed memory.
 //!
 //! One of the three rooms where `unsafe` is allowed; everything it offers is safe to call.
 #![allow(unsafe_code)] // calls into the C library
@@ -7,8 +7,12 @@
 mod alloc;
 pub(crate) mod calendar;
 pub(crate) mod child;
+pub(crate) mod directory;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod fork;
 pub(crate) mod thread;
+pub(crate) mod unix_socket;
 
 use std::ffi::{CStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -21,6 +25,10 @@ use std::time::Duration;
 /// Time since boot on a clock that runs through suspend and that nobody can set (`CLOCK_BOOTTIME`): the clock
 /// that tokens age by.
 pub(crate) fn since_boot() -> Duration {
+    #[cfg(test)]
+    if let Some(time) = fake::here(fake::World::since_boot) {
+        return time;
+    }
     // SAFETY: timespec is plain data, for which zeroes are valid.
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: `time` is a place for the answer. The clock exists since Linux 2.6.39, so the call can't fail.
@@ -30,8 +38,25 @@ pub(crate) fn since_boot() -> Duration {
 
 /// Seconds since 1970-01-01 UTC by the wall clock.
 pub(crate) fn unix_now() -> i64 {
+    #[cfg(test)]
+    if let Some(time) = fake::here(fake::World::unix_now) {
+        return time;
+    }
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The same, a few milliseconds old, and cheaper.
+pub(crate) fn unix_now_coarse() -> i64 {
+    #[cfg(test)]
+    if let Some(time) = fake::here(fake::World::unix_now) {
+        return time;
+    }
+    // SAFETY: timespec is plain data, for which zeroes are valid.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is a place for the answer. The clock exists since Linux 2.6.32, so the call can't fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &mut time) };
+    time.tv_sec
 }
 
 /// Whether the program runs with more rights than its caller (setuid, setgid, capabilities): getauxval(3).

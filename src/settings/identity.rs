@@ -38,6 +38,11 @@ impl Principal {
         })
     }
 
+    /// For the names of shared entries: upper and lower case are the same to Entra.
+    pub(crate) fn id(&self) -> String {
+        format!("application {} {}", self.tenant, self.client_id).to_ascii_lowercase()
+    }
+
     /// The file that the proof names, and the setting's name.
     pub(crate) fn proof_file(&self) -> (PathBuf, &str) {
         self.proof.as_ref().map_or_else(Default::default, |(_, value)| (value.as_str().into(), &*value.name))

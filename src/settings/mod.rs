@@ -1,18 +1,19 @@
 //! The settings of one client: read from the settings string and the environment, checked, and never read again.
 
 mod authority;
+mod cache;
 mod cloud;
 mod identity;
 mod keys;
 mod patterns;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine;
-
 pub(crate) use authority::{Authority, Proxy, is_near};
+pub(crate) use cache::{Place as CachePlace, SharedCache};
 pub(crate) use cloud::{COSMOS_HOSTS, COSMOS_SCOPE, Cloud};
 pub(crate) use identity::{Identities, Kind, Lack, Managed, Principal, Selector};
 pub(crate) use keys::{Family, Key};
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) service_connection: Option<Value>,
     /// Stands for `http://169.254.169.254`, without a slash at the end.
     pub(crate) imds_host: Option<String>,
+    /// The cache that is shared with other processes, if there is one.
+    pub(crate) cache: Option<SharedCache>,
     /// Whether a callback may run on a thread of ours.
     pub(crate) callback_on_any_thread: bool,
     /// What is wrong with a variable that other programs share (`AZURE_*`, `HTTPS_PROXY`): it must not stop
@@ -74,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) log: Level,
     /// Whether the environment is this client's to trust (`trust_environment=on`).
     pub(crate) trust_environment: bool,
+    /// Where each setting came from: "settings", or a variable.
+    pub(crate) origins: BTreeMap<&'static str, String>,
 }
 
 /// A value that was set, and where.
@@ -104,19 +109,13 @@ pub(crate) fn config(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
-/// A setting of the contract whose feature a later version brings.
-fn not_yet(what: &str) -> Error {
-    config(format!(
-        "{what} is not part of pgaad {}; it comes with a later version.",
-        env!("CARGO_PKG_VERSION")
-    ))
-}
-
 /// The settings string and the environment, before anything is made of them.
 struct Sources<'a> {
     given: conninfo::Options,
     env: Environment<'a>,
     trouble: RefCell<Option<Error>>,
+    /// Where each setting came from.
+    origins: RefCell<BTreeMap<&'static str, String>>,
 }
 
 impl Sources<'_> {
@@ -127,10 +126,12 @@ impl Sources<'_> {
             };
             // The whole string was UTF-8.
             let text = Secret::new(String::from_utf8_lossy(text));
+            self.origins.borrow_mut().entry(key.name).or_insert_with(|| "settings".into());
             return Ok(Some(Value { text, family, name: format!("the setting {}", key.name) }));
         }
         for (_, name) in key.variables().filter(|&(of, _)| of == family) {
             if let Some(text) = self.unless_shared(family, self.env.text(&name), || None)? {
+                self.origins.borrow_mut().entry(key.name).or_insert_with(|| name.clone());
                 return Ok(Some(Value { text: Secret::new(text), family, name }));
             }
         }
@@ -227,15 +228,14 @@ impl Settings {
         }
         let trust = given.get("trust_environment").is_some_and(|value| value == b"on");
         let env = if trust { env.trusted() } else { env };
-        let sources = Sources { given, env, trouble: RefCell::default() };
+        let sources = Sources { given, env, trouble: RefCell::default(), origins: RefCell::default() };
 
         let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
         let log = sources.one_of("log", &Level::ALL)?;
         let refresh_before = sources.number("refresh_before_minutes", 5, 0..=1440)?;
         let timeout = sources.number("timeout_ms", 30_000, 1..=i32::MAX as u32)?;
         let (cloud, authority, cloud_is_fixed) = cloud_and_authority(&sources)?;
-        check_cache(&sources)?;
-        check_settings_to_come(&sources)?;
+        let cache = cache::read(&sources)?;
         let server_hosts = sources.patterns("server_hosts")?;
         let allow_plaintext = sources.patterns("allow_plaintext")?;
         let proxy = proxy(&sources)?;
@@ -251,6 +251,7 @@ impl Settings {
             send_certificate_chain: sources.shared_switch("send_certificate_chain")?,
             service_connection: sources.get("service_connection_id")?,
             imds_host: imds_host(&sources)?,
+            cache,
             callback_on_any_thread: sources.one_of("callback_thread", &[("caller", false), ("any", true)])?,
             chain_filter,
             authority,
@@ -266,9 +267,10 @@ impl Settings {
             proxy,
             log,
             trust_environment,
+            origins: BTreeMap::new(),
         };
         // When all is read.
-        Ok(Self { trouble: sources.trouble.take(), ..settings })
+        Ok(Self { trouble: sources.trouble.take(), origins: sources.origins.take(), ..settings })
     }
 
     /// The environment as this client may see it.
@@ -351,41 +353,6 @@ fn scope(sources: &Sources<'_>) -> Result<Option<String>, Error> {
     } else {
         Err(value.bad("takes one scope that ends in /.default, such as https://ossrdbms-aad.database.windows.net/.default."))
     }
-}
-
-fn check_cache(sources: &Sources<'_>) -> Result<(), Error> {
-    let key = match (sources.get("cache_key")?, sources.get("cache_key_file")?) {
-        (Some(key), Some(file)) if key.family == file.family => {
-            return Err(config(format!("{} and {} are both set: set only one.", key.name, file.name)));
-        }
-        (key, _) => key,
-    };
-    if let Some(key) = key {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(key.as_str()).unwrap_or_default();
-        if bytes.len() < 32 {
-            return Err(key.bad("takes base64 of 32 bytes or more (openssl rand -base64 32 makes one)."));
-        }
-    }
-    let Some(cache) = sources.get("cache")? else { return Ok(()) };
-    let shared = ["file:", "redis://", "rediss://", "unix://"];
-    match cache.as_str() {
-        "memory" => Ok(()),
-        "file" => Err(not_yet("cache=file")),
-        other => Err(match shared.iter().find(|prefix| other.starts_with(**prefix)) {
-            Some(prefix) => not_yet(&format!("cache={prefix}...")),
-            None => cache.bad("takes one of memory, file, file:/path, redis://..., rediss://...."),
-        }),
-    }
-}
-
-/// Settings of features that a later version brings: without those they would be obeyed by nobody.
-fn check_settings_to_come(sources: &Sources<'_>) -> Result<(), Error> {
-    for name in ["cache_key", "cache_key_file", "cache_id", "cache_ca_file"] {
-        if let Some(value) = sources.get(name)? {
-            return Err(not_yet(&format!("{name} ({})", value.name)));
-        }
-    }
-    Ok(())
 }
 
 fn imds_host(sources: &Sources<'_>) -> Result<Option<String>, Error> {

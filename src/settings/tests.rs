@@ -219,19 +219,35 @@ fn malformed_ids_are_refused_by_name() {
 }
 
 #[test]
-fn what_a_later_version_brings_says_so() {
-    for (settings, variables) in [
-        ("cache=file", vec![]),
-        ("cache=file:/var/cache/x", vec![]),
-        ("cache=redis://localhost", vec![]),
-        ("cache=rediss://localhost", vec![]),
-        ("cache_key=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", vec![]),
-        ("cache_key_file=/k", vec![]),
-        ("cache_ca_file=/c", vec![]),
-        ("", vec![("PGAAD_CACHE_ID", "i")]),
-    ] {
-        assert!(refused(settings, &variables).contains("later version"), "{}", refused(settings, &variables));
+fn a_shared_cache_is_a_directory_or_a_server() {
+    let place = |settings: &str| read(settings, &[]).unwrap().cache.map(|cache| cache.place);
+    assert_eq!(place("cache=memory"), None);
+    assert_eq!(place(""), None);
+    assert_eq!(place("cache=file"), Some(CachePlace::Directory(None)));
+    assert_eq!(place("cache=file:/var/cache/x"), Some(CachePlace::Directory(Some("/var/cache/x".into()))));
+    for url in ["redis://localhost", "rediss://a:1/2", "unix:///run/redis"] {
+        assert!(matches!(place(&format!("cache={url}")), Some(CachePlace::Redis(_))), "{url}");
     }
+    assert!(refused("cache=file:cache", &[]).contains("absolute"));
+}
+
+#[test]
+fn the_key_of_the_first_family_counts() {
+    let long = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let key = |settings: &str, variables: &[(&str, &str)]| {
+        let cache = read(&format!("cache=file {settings}"), variables).unwrap().cache.unwrap();
+        cache.key().map(|key| key.map(|key| key.reveal().to_string()))
+    };
+    assert_eq!(key("", &[]), Ok(None));
+    assert_eq!(key("", &[("PGAAD_CACHE_KEY", long)]), Ok(Some(long.into())));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{long}\n")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let other = [("PGAAD_CACHE_KEY", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")];
+    assert_eq!(key(&format!("cache_key_file={path}"), &other), Ok(Some(long.into())));
+    std::fs::write(file.path(), "c2hvcnQ=").unwrap();
+    assert!(key(&format!("cache_key_file={path}"), &[]).unwrap_err().message().contains("32 bytes"));
+    assert!(key("cache_key_file=/nonexistent", &[]).unwrap_err().message().contains("/nonexistent"));
 }
 
 #[test]

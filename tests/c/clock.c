@@ -21,9 +21,10 @@ int clock_gettime(clockid_t clock, struct timespec *time)
         find();
     int status = real(clock, time);
     /* A machine that was suspended: CLOCK_MONOTONIC stood still meanwhile, and that is what threads wait by. */
-    if (clock == CLOCK_BOOTTIME || clock == CLOCK_REALTIME)
+    int is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    if (clock == CLOCK_BOOTTIME || is_wall)
         time->tv_sec += asleep;
-    if (clock == CLOCK_REALTIME)
+    if (is_wall)
         time->tv_sec += wall;
     return status;
 }

@@ -7,7 +7,7 @@
  *   params EXPAND [KEYWORD VALUE]...   pgaad_connectdb_params; the value @NULL is NULL
  *   new SETTINGS | default          the client that the commands below use
  *   client_get_token TIMEOUT_MS | client_connstring CONNINFO | client_connect CONNINFO
- *   client_params EXPAND [KEYWORD VALUE]... | invalidate | free
+ *   client_params EXPAND [KEYWORD VALUE]... | invalidate | free | stats
  *   query SQL                       on the last connection; finish ends it
  *   pq CONNINFO                     PQconnectdb, for comparison
  *   libpq                           pgaad_libpq
@@ -577,6 +577,9 @@ static void obey(char **a, int n)
         pretended_version = atoi(a[1]);
         pgaad_status status = pgaad_use_libpq(pretending_symbol, NULL, &errmsg);
         report(command, status, NULL, NULL, errmsg);
+    } else if (IS("stats", 0)) {
+        pgaad_status status = pgaad_client_stats(client, &value, &errmsg);
+        report(command, status, "stats", value, errmsg);
     } else if (IS("invalidate", 0)) {
         pgaad_status status = pgaad_client_invalidate(client, &errmsg);
         report(command, status, NULL, NULL, errmsg);

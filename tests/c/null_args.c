@@ -218,6 +218,10 @@ static void null_for_the_long_way(void)
     CHECK("client_get_user(NULL)", text == NULL);
     failed("client_get_user(NULL)", PGAAD_INVALID_ARGUMENT, status);
     CHECK("client_get_user(NULLs)", pgaad_client_get_user(NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
+    status = pgaad_client_stats(NULL, &text, &errmsg);
+    CHECK("client_stats(NULL)", text == NULL);
+    failed("client_stats(NULL)", PGAAD_INVALID_ARGUMENT, status);
+    CHECK("client_stats(NULLs)", pgaad_client_stats(NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
     status = pgaad_client_connstring(NULL, "", &text, &errmsg);
     CHECK("client_connstring(NULL)", text == NULL);
     failed("client_connstring(NULL)", PGAAD_INVALID_ARGUMENT, status);
@@ -256,6 +260,11 @@ static void null_for_the_long_way(void)
         status = pgaad_client_get_user(client, &text, &errmsg);
         CHECK("client_get_user", text == NULL);
         failed("client_get_user", PGAAD_UNAVAILABLE, status);
+        failed("client_stats(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_stats(client, NULL, &errmsg));
+        status = pgaad_client_stats(client, &text, &errmsg);
+        CHECK("client_stats", text && text != JUNK && *text == '{');
+        pgaad_free(text);
+        worked("client_stats", status);
         failed("client_connstring(, NULL)", PGAAD_INVALID_ARGUMENT,
                pgaad_client_connstring(client, "", NULL, &errmsg));
         status = pgaad_client_connstring(client, NULL, &text, &errmsg);

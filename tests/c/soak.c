@@ -1,7 +1,10 @@
 /* A busy server: threads get tokens and connections, of shared clients and of their own, while the token service fails now
  * and then and tokens expire. Meanwhile the process forks, and what it uses is looked at.
  *
- *   soak THREADS SECONDS CONNINFO
+ *   soak THREADS SECONDS CONNINFO [steady]
+ *
+ * Steady: it does nothing but connect, ten times a second in each thread, and says when which call failed: a line "failed
+ * BEGUN_MS ENDED_MS STATUS MESSAGE", in Unix milliseconds. At the end: a line "stats JSON".
  *
  * Prints lines "sample RSS_KIB DESCRIPTORS THREADS", then the same with "end" once all is quiet again, and how often each
  * call ended how. Complains about what must not happen, and exits with 1 then.
@@ -25,6 +28,7 @@ static pgaad_client *shared[SHARED];
 static atomic_long ended[STATUSES];
 static atomic_long connected;
 static atomic_int over, wrong;
+static int steady;
 
 static void complain(const char *what, const char *why)
 {
@@ -60,8 +64,16 @@ static void get_token(pgaad_client *client)
     pgaad_free(token);
 }
 
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 static void use_database(pgaad_client *client)
 {
+    long long begun = now_ms();
     PGconn *conn = pgaad_client_connectdb(client, conninfo);
     pgaad_status status = pgaad_connection_status(conn);
     count("client_connectdb", status, NULL);
@@ -73,6 +85,9 @@ static void use_database(pgaad_client *client)
         connected++;
     } else if (status == PGAAD_OK || !is_expected(status)) {
         complain("client_connectdb", PQerrorMessage(conn));
+    } else if (steady) {
+        printf("failed %lld %lld %s %s", begun, now_ms(), pgaad_status_name(status), PQerrorMessage(conn));
+        fflush(stdout);
     }
     PQfinish(conn);
 }
@@ -111,6 +126,16 @@ static void *work(void *number)
         default:
             use_database(client);
         }
+    }
+    return NULL;
+}
+
+static void *work_steadily(void *unused)
+{
+    (void) unused;
+    while (!over) {
+        use_database(shared[0]);
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     }
     return NULL;
 }
@@ -159,24 +184,30 @@ int main(int argc, char **argv)
 {
     pthread_t threads[64];
     char *errmsg;
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
+    steady = argc == 5;
     int thread_count = atoi(argv[1]), seconds = atoi(argv[2]);
     conninfo = argv[3];
     for (int i = 0; i < SHARED; i++)
         count("a client", i ? pgaad_client_new("timeout_ms=5000", &shared[i], &errmsg)
                             : pgaad_client_default(&shared[i], &errmsg), NULL);
     for (int i = 0; i < thread_count; i++)
-        if (pthread_create(&threads[i], NULL, work, (void *) (intptr_t) i))
+        if (pthread_create(&threads[i], NULL, steady ? work_steadily : work, (void *) (intptr_t) i))
             return 3;
     for (int i = 0; i < seconds && !wrong; i++) {
         sleep(1);
         report("sample");
-        fork_once();
+        if (!steady)
+            fork_once();
     }
     over = 1;
     for (int i = 0; i < thread_count; i++)
         pthread_join(threads[i], NULL);
+    char *stats;
+    count("client_stats", pgaad_client_stats(shared[0], &stats, &errmsg), NULL);
+    printf("stats %s\n", stats ? stats : errmsg);
+    pgaad_free(stats);
     for (int i = 0; i < SHARED; i++)
         pgaad_client_free(shared[i]);
     /* Fetches that nobody waits for any more end by themselves. */

@@ -1,5 +1,6 @@
 //! What takes minutes: `make test-long`.
 
+mod fleet;
 #[path = "../suite/harness.rs"]
 #[allow(dead_code)] // the suite uses the rest
 mod harness;
@@ -30,6 +31,23 @@ fn released(driver: Driver) -> Driver {
 
 fn assert_done(lines: &[Line]) {
     assert_eq!(lines.last().map(|line| line.0.as_str()), Some("done"), "{lines:#?}");
+}
+
+/// What a line of the soak's says.
+fn numbers(line: &Line) -> Vec<usize> {
+    line.0.split(' ').skip(1).map(|word| word.parse().expect("a number")).collect()
+}
+
+/// The most that any sample has of this.
+fn most(samples: &[Vec<usize>], at: usize) -> usize {
+    samples.iter().map(|sample| sample[at]).max().unwrap_or_default()
+}
+
+/// It did not grow from the second quarter to the last by more than a tenth and this.
+fn assert_flat(samples: &[Vec<usize>], at: usize, and: usize) {
+    let quarter = samples.len() / 4;
+    let (before, after) = (most(&samples[quarter..2 * quarter], at), most(&samples[3 * quarter..], at));
+    assert!(after <= before + before / 10 + and, "value {at} of the samples grew from {before} to {after}");
 }
 
 /// Queues faults of all sorts, one after the other, until the end.
@@ -89,16 +107,9 @@ fn a_busy_server_stays_as_it_was() {
     );
     assert_done(&lines);
 
-    let numbers = |line: &Line| -> Vec<usize> {
-        line.0.split(' ').skip(1).map(|word| word.parse().expect("a number")).collect()
-    };
     let samples: Vec<_> = lines.iter().filter(|line| line.command() == "sample").map(numbers).collect();
     assert_eq!(samples.len(), SECONDS);
-    let most =
-        |samples: &[Vec<usize>], at: usize| samples.iter().map(|sample| sample[at]).max().unwrap_or_default();
-    let (second, last) = (&samples[SECONDS / 4..SECONDS / 2], &samples[SECONDS * 3 / 4..]);
-    let (before, after) = (most(second, 0), most(last, 0));
-    assert!(after <= before + before / 10 + 1024, "memory grew from {before} to {after} KiB");
+    assert_flat(&samples, 0, 1024);
     // Each thread has a connection; each client a fetch with its thread, its socket and its look-up.
     let fetches = THREADS + 3;
     assert!(most(&samples, 1) <= 16 + THREADS + 2 * fetches, "{} descriptors", most(&samples, 1));

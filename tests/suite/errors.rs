@@ -442,15 +442,27 @@ fn secret_and_ca_files_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn what_a_later_version_brings_says_so() {
-    let later = "later version";
+fn caches_that_cannot_be_are_named() {
+    let key = "cache_key='MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY='";
+    let managed = format!("auth=managed_identity client_id={NOBODY} cache=redis://localhost");
+    let shared = [key, "cache_key_file=/f cache=redis://localhost"].join(" ");
     assert_refused(
         &[
-            given("cache=file", &["cache=file", later]),
-            given("cache=file:/var/cache/x", &["cache=file:", later]),
-            set(&[("PGAAD_CACHE", "redis://localhost")], &["cache=redis://", later]),
-            given("cache=rediss://localhost", &["cache=rediss://", later]),
-            given("cache_id=x", &["cache_id", later]),
+            given("cache=hunter2", &["cache", "memory, file, file:/path, redis://", "unix://"]),
+            given("cache=FILE", &["cache", "memory, file"]),
+            given("cache=file:relative", &["cache", "absolute path", "file:"]),
+            set(&[("PGAAD_CACHE", "file:")], &["PGAAD_CACHE", "absolute path"]),
+            given("cache=file:/dev/null/x", &["/dev/null/x", "PGAAD_CACHE"]),
+            set(&[("PGAAD_CACHE", "redis://:hunter2@localhost:port")], &["PGAAD_CACHE", "port"]),
+            given("cache=rediss://localhost/hunter2", &["cache", "database"]),
+            given("cache=unix://hunter2", &["cache", "absolute path"]),
+            // What seals entries there: an identity without a secret needs a key.
+            given(&managed, &["PGAAD_CACHE", "Redis", "cache_key", "PGAAD_CACHE_KEY_FILE"]),
+            given("cache=redis://localhost cache_key=hunter2", &["cache_key", "32 bytes"]),
+            given("cache_key=hunter2", &["cache_key", "32 bytes"]),
+            given(&shared, &["cache_key", "cache_key_file"]),
+            given("cache=file:/dev/null/x cache_key_file=/nonexistent", &["/dev/null/x"]),
+            given("cache=rediss://localhost cache_ca_file=/nonexistent", &["cache_ca_file"]),
         ],
         "PGAAD_CONFIG",
     );

@@ -96,13 +96,13 @@ impl Line {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// A value; `errmsg`, `connstring` and `error` reach to the line's end or the next known key.
+    /// A value; `errmsg`, `connstring`, `stats` and `error` reach to the line's end or the next known key.
     pub fn get(&self, key: &str) -> &str {
         let Some(at) = self.0.find(&format!(" {key}=")) else { return "" };
         let rest = &self.0[at + key.len() + 2..];
         let end = match key {
             "errmsg" | "error" | "value" => None,
-            "connstring" => rest.rfind(" errmsg="),
+            "connstring" | "stats" => rest.rfind(" errmsg="),
             _ => rest.find(' '),
         };
         &rest[..end.unwrap_or(rest.len())]

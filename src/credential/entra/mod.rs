@@ -7,9 +7,10 @@ mod refusal; // what the endpoint says no with
 use std::time::Instant;
 
 use super::place::{CHECK_ROOTS, Hints, Place};
-use super::{Ask, Failure, answer, log_request, random, retry};
+use super::{Ask, Failure, answer, log_request, retry};
 use crate::error::Error;
 use crate::http::{Answer, FORM, Method};
+use crate::random;
 use crate::secret::Secret;
 use crate::settings::{Principal, Settings};
 use crate::token::{Moment, Token};

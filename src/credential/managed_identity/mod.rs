@@ -18,7 +18,7 @@ use super::{Ask, Failure, Source};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::secret::Secret;
-use crate::settings::{Lack, Managed, Settings};
+use crate::settings::{Lack, Managed, Selector, Settings};
 use crate::token::Token;
 
 struct ManagedIdentity {
@@ -90,6 +90,10 @@ impl Platform {
 }
 
 impl Source for ManagedIdentity {
+    fn name(&self) -> &'static str {
+        "managed_identity"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let managed = &self.managed;
         match Platform::of(ask.settings.environment(), ask.settings)? {
@@ -107,6 +111,15 @@ impl Source for ManagedIdentity {
 
     fn is_named_in_management(&self) -> bool {
         true
+    }
+
+    fn fixed_identity(&self) -> Option<String> {
+        let (kind, id) = match self.managed.selector.as_ref()? {
+            Selector::Client(id) => ("client", id),
+            Selector::Object(id) => ("object", id),
+            Selector::Resource(id) => ("resource", id),
+        };
+        Some(format!("managed identity {kind} {id}").to_ascii_lowercase())
     }
 }
 

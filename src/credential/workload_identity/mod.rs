@@ -7,7 +7,7 @@
 mod proxy;
 
 use super::entra::{self, Application, Proof};
-use super::{Ask, Failure, Source, file};
+use super::{Ask, Failure, Source, file, mark_of};
 use crate::settings::{Family, Lack, Principal, Settings};
 use crate::token::Token;
 
@@ -24,6 +24,10 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Source>, Lack> {
 }
 
 impl Source for WorkloadIdentity {
+    fn name(&self) -> &'static str {
+        "workload_identity"
+    }
+
     fn fetch(&self, ask: &Ask<'_>) -> Result<Token, Failure> {
         let (path, name) = self.principal.proof_file();
         let application =
@@ -52,6 +56,14 @@ impl Source for WorkloadIdentity {
 
     fn has_proof(&self) -> bool {
         true
+    }
+
+    fn fixed_identity(&self) -> Option<String> {
+        Some(self.principal.id())
+    }
+
+    fn mark_of_proof(&self) -> u64 {
+        mark_of(&self.principal.proof_file().0)
     }
 
     fn is_named_in_management(&self) -> bool {

@@ -14,6 +14,7 @@
 // What everything stands on.
 mod clock; // the time, some seconds off
 mod dir; // private directories that vanish
+mod daemon; // servers of the system's
 mod net; // a listener and its threads
 pub mod os; // signals, and children that die with us
 mod random; // ids
@@ -36,6 +37,9 @@ mod tools; // az and azd
 mod checker; // what it thinks of a token
 mod ldap; // how it asks
 mod postgres; // the server itself
+
+// What processes and machines share.
+mod redis; // a real one
 
 // Around them.
 mod control; // all of this for curl
@@ -67,6 +71,7 @@ pub use jwt::{Claims, claims};
 pub use oidc::{GitHub, Pipelines};
 pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, Postgres};
 pub use proxy::{Connect, Proxy};
+pub use redis::{Redis, RedisLogin};
 pub use serde_json;
 pub use sync::{Gate, PATIENCE};
 pub use tls::Certificate;

@@ -9,17 +9,18 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::Emulator;
 use crate::checker::{Bind, Checker};
+use crate::daemon::{Daemon, Log};
 use crate::dir::PrivateDir;
 use crate::entra::Subject;
 use crate::ldap::{self, BindGate, PREFIX, SUFFIX};
 use crate::net::Server;
 use crate::os;
-use crate::sync::{Gate, PATIENCE, Watched, lock};
+use crate::sync::{Gate, PATIENCE, lock};
 use crate::tls::Authority;
 
 /// A role with an ordinary password.
@@ -57,6 +58,9 @@ log_connections = on
 log_disconnections = on
 ";
 
+/// Fast shutdown; if that takes too long the immediate one; then the kernel's.
+const ENDS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGKILL];
+
 /// A running server. Everything of it is gone after drop, and also when this process is killed.
 pub struct Postgres {
     dir: PrivateDir,
@@ -67,7 +71,7 @@ pub struct Postgres {
     checker: Arc<Checker>,
     gate: BindGate,
     ldap: Option<Server>,
-    postmaster: Option<Postmaster>,
+    postmaster: Option<Daemon>,
 }
 
 impl Postgres {
@@ -152,9 +156,9 @@ impl Postgres {
         self.write_hba(allow)?;
         let postmaster = self.postmaster.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let before = self.reloads();
-        os::kill(postmaster.pid, libc::SIGHUP);
+        postmaster.signal(libc::SIGHUP);
         // The postmaster logs that it got the signal and reads pg_hba.conf before it accepts again.
-        if !postmaster.log.wait_until(PATIENCE, |log| reloads(&log.text) > before) {
+        if !postmaster.wait_for_log(PATIENCE, |log| reloads(&log.text) > before) {
             return Err(io::Error::other(format!("the server did not reload\n{}", self.log())));
         }
         self.psql("select 1").map(drop)
@@ -162,13 +166,13 @@ impl Postgres {
 
     /// What the server has logged.
     pub fn log(&self) -> String {
-        self.postmaster.as_ref().map_or_else(String::new, |postmaster| postmaster.log.get().text.clone())
+        self.postmaster.as_ref().map_or_else(String::new, |postmaster| postmaster.log().text.clone())
     }
 
     /// Blocks until the server's log is as wanted; false if it is not within `patience`.
     #[must_use]
     pub fn wait_for_log(&self, done: impl Fn(&str) -> bool, patience: Duration) -> bool {
-        self.postmaster.as_ref().is_some_and(|p| p.log.wait_until(patience, |log| done(&log.text)))
+        self.postmaster.as_ref().is_some_and(|p| p.wait_for_log(patience, |log| done(&log.text)))
     }
 
     /// Runs SQL as superuser, and returns what it prints, unaligned.
@@ -252,17 +256,17 @@ impl Postgres {
             self.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             let mut command = self.command("postgres")?;
             command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
-            let postmaster = Postmaster::start(command)?;
+            let postmaster = Daemon::start(command, &ENDS)?;
             let settled =
                 |log: &Log| log.ended || log.text.contains("database system is ready to accept connections");
-            if !postmaster.log.wait_until(PATIENCE, settled) {
-                return Err(io::Error::other(format!("not ready in time\n{}", postmaster.log.get().text)));
+            if !postmaster.wait_for_log(PATIENCE, settled) {
+                return Err(io::Error::other(format!("not ready in time\n{}", postmaster.log().text)));
             }
-            if !postmaster.log.get().ended {
+            if !postmaster.log().ended {
                 self.postmaster = Some(postmaster);
                 return Ok(());
             }
-            trouble = postmaster.log.get().text.clone();
+            trouble = postmaster.log().text.clone();
             if !trouble.contains("could not bind") {
                 break;
             }
@@ -388,75 +392,5 @@ impl Account {
             Some(Self { name: name.to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()? })
         };
         Ok(BufReader::new(fs::File::open("/etc/passwd")?).lines().map_while(Result::ok).filter_map(parse))
-    }
-}
-
-#[derive(Default)]
-struct Log {
-    text: String,
-    /// The server has ended, with all its children.
-    ended: bool,
-}
-
-/// The server's first process. Dropping it shuts the server down.
-struct Postmaster {
-    pid: u32,
-    log: Arc<Watched<Log>>,
-    keeper: Option<JoinHandle<()>>,
-}
-
-impl Postmaster {
-    /// Starts it from a thread that lives as long as it does: the kernel ends it when that thread ends.
-    fn start(mut command: Command) -> io::Result<Self> {
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let log = Arc::new(Watched::new(Log::default()));
-        let (tell, told) = std::sync::mpsc::channel();
-        let writing = Arc::clone(&log);
-        let keeper = thread::Builder::new().name("postmaster".to_owned()).spawn(move || {
-            let spawned = command.spawn();
-            drop(command); // its copy of the descriptor that keeps the directory
-            match spawned {
-                Ok(mut child) => {
-                    let errors = child.stderr.take();
-                    let _ = tell.send(Ok(child.id()));
-                    for line in errors.into_iter().flat_map(|errors| BufReader::new(errors).split(b'\n')) {
-                        let Ok(line) = line else { break };
-                        let line = String::from_utf8_lossy(&line).into_owned() + "\n";
-                        writing.change(|log| log.text.push_str(&line));
-                    }
-                    os::wait_without_reaping(child.id());
-                    // Whoever sends a signal looks at `ended` under the same lock, so the id is still the child's.
-                    writing.change(|log| {
-                        log.ended = true;
-                        let _ = child.wait();
-                    });
-                }
-                Err(error) => drop(tell.send(Err(error))),
-            }
-        })?;
-        let pid = told.recv().map_err(io::Error::other)??;
-        Ok(Self { pid, log, keeper: Some(keeper) })
-    }
-
-    fn signal(&self, signal: i32) {
-        let log = self.log.get();
-        if !log.ended {
-            os::kill(self.pid, signal);
-        }
-    }
-}
-
-impl Drop for Postmaster {
-    fn drop(&mut self) {
-        // Fast shutdown; if that takes too long the immediate one; then the kernel's.
-        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGKILL] {
-            self.signal(signal);
-            if self.log.wait_until(Duration::from_secs(10), |log| log.ended) {
-                break;
-            }
-        }
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
     }
 }

@@ -10,12 +10,12 @@ fn bytes<const N: usize>() -> [u8; N] {
 }
 
 /// From 0 to 1.
-pub(super) fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     f64::from(u32::from_ne_bytes(bytes())) / f64::from(u32::MAX)
 }
 
 /// A random GUID (RFC 9562, version 4).
-pub(super) fn guid() -> String {
+pub(crate) fn guid() -> String {
     let bits = u128::from_be_bytes(bytes());
     let bits = bits & !(0xf << 76) | 0x4 << 76;
     let bits = bits & !(0x3 << 62) | 0x2 << 62;

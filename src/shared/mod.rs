@@ -1,0 +1,72 @@
+//! Caches that processes and machines share: sealed entries by name, and one right to fetch for all.
+//!
+//! A store keeps bytes and gives no opinion on them: what it returns may be damaged, old or somebody else's.
+//! [`seal::Key::open`] and [`entry::Entry::from_bytes`] tell.
+
+pub(crate) mod entry; // what an entry says
+pub(crate) mod file; //  a directory
+pub(crate) mod redis; // a server
+pub(crate) mod seal; //  what only the key's owner can read or make
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+/// A place for entries. A name is lower-case hex, a hash of who the token is for: fit for a file and for a Redis key.
+///
+/// Nothing here is needed to get a token: after any [`Trouble`] the caller goes on without.
+pub(crate) trait Store: Send + Sync {
+    /// The entry of that name, if there is one.
+    fn get(&self, name: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Trouble>;
+
+    /// Puts it there, in place of what is there. The store may forget it after `life`.
+    fn put(&self, name: &str, entry: &[u8], life: Duration, deadline: Instant) -> Result<(), Trouble>;
+
+    fn remove(&self, name: &str, deadline: Instant) -> Result<(), Trouble>;
+
+    /// The right to fetch for that name: one holder among all who share the store. None: somebody else has it. Doesn't
+    /// wait for that.
+    fn try_lease(&self, name: &str, deadline: Instant) -> Result<Option<Box<dyn Lease>>, Trouble>;
+
+    /// Waits until nobody holds that right any more, or until the deadline. Who comes back looks for the entry, and
+    /// then tries for the lease: the holder may have died.
+    fn wait(&self, name: &str, deadline: Instant) -> Result<(), Trouble>;
+
+    /// A key of the store's own, for entries that nothing else seals; only a store that others can't read has one.
+    fn own_key(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        Err(Trouble::of_settings("this cache needs a key: set cache_key (PGAAD_CACHE_KEY)"))
+    }
+}
+
+/// The right to fetch. Its holder gives it back by dropping it; it ends by itself when the holder dies.
+pub(crate) trait Lease: Send {}
+
+/// Why a store is of no use, now or at all: one line, without secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Trouble {
+    text: String,
+    of_settings: bool,
+}
+
+impl Trouble {
+    /// It stays until somebody sets something right: `PGAAD_CONFIG` at first use.
+    pub(crate) fn of_settings(text: impl Into<String>) -> Self {
+        Self { text: text.into(), of_settings: true }
+    }
+
+    /// It may be over the next time: a full disk, a server that is down.
+    pub(crate) fn of_moment(text: impl Into<String>) -> Self {
+        Self { text: text.into(), of_settings: false }
+    }
+
+    pub(crate) fn is_of_settings(&self) -> bool {
+        self.of_settings
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
