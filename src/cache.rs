@@ -1,6 +1,6 @@
 //! The token in memory, or what else ages: handed out without a lock, fetched once however many ask.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::bug;
 use crate::counters::Counters;
 use crate::credential::{Failure, Retry};
 use crate::error::{Error, ErrorKind};
-use crate::flight::Flight;
+use crate::flight::{Desk, Flight};
 use crate::os;
 use crate::os::thread::Stack;
 use crate::token::{Aging, Schedule};
@@ -25,8 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What a fetch may take beyond its time, to end by itself and say what it waited for.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// How a token is got, with a deadline. It may find one on its way that lives, though a newer one is wanted.
-type Fetch<T> = dyn Fn(Instant, &dyn Fn(T)) -> Result<T, Failure> + Send + Sync;
+/// How a token is got, with a deadline.
+type Fetch<T> = dyn Fn(Instant, &Desk<'_, T, Failure>) + Send + Sync;
 
 /// What another process has, without a fetch.
 pub(crate) type Look<T> = dyn Fn(Instant) -> Option<T> + Send + Sync;
@@ -136,7 +136,7 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     pub(crate) fn new(
         manner: Manner,
         mark_of_proof: impl Fn() -> u64 + Send + Sync + 'static,
-        fetch: impl Fn(Instant, &dyn Fn(T)) -> Result<T, Failure> + Send + Sync + 'static,
+        fetch: impl Fn(Instant, &Desk<'_, T, Failure>) + Send + Sync + 'static,
         look: Option<Box<Look<T>>>,
     ) -> Arc<Self> {
         let Manner { fetch_time, refresh_before, thread } = manner;
@@ -181,8 +181,9 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
                 Turn::Fail(error, mark) if mark == (self.mark_of_proof)() => {
                     return self.look(deadline).inspect(|_| self.counters.hits.add()).map(Some).ok_or(error);
                 }
-                Turn::Fail(..) => {
-                    self.state.with(|state| state.failed = None);
+                Turn::Fail(_, mark) => {
+                    // Not a newer failure, of the proof that is here now.
+                    self.state.with(|state| state.failed.take_if(|failed| failed.mark_of_proof == mark));
                     continue;
                 }
                 Turn::Wait(flight) => (flight, true),
@@ -302,33 +303,50 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     /// Fetches, keeps the result and hands it to those who wait.
     fn fly(&self, flight: &Arc<Fetching<T>>, deadline: Instant) {
         let mark = (self.mark_of_proof)();
+        // Those who come later wait for another one, once there is something to make do with.
         let current = RefCell::new(flight.clone());
-        let found = |old| self.make_do_with(old, &current);
-        let fetch = || {
-            let result = bug::contain(|| (self.fetch)(deadline, &found));
-            result.unwrap_or_else(|bug| Err(Failure::from(bug)))
+        let meanwhile = |old| self.make_do_with(old, &current);
+        let (has_landed, slept) = (Cell::new(false), Cell::new(false));
+        let land = |result: Result<T, Failure>| {
+            has_landed.set(true);
+            self.land(result, mark, &current.borrow());
         };
-        let mut result = fetch();
-        // Where the machine slept meanwhile, it is over already.
-        if result.as_ref().is_ok_and(|token| !self.schedule(token).is_alive()) {
-            result = fetch();
+        let done = |result: Result<T, Failure>| {
+            // Where the machine slept meanwhile, it is over already, and is fetched once more.
+            let is_over = result.as_ref().is_ok_and(|token| !self.schedule(token).is_alive());
+            if !is_over || slept.replace(true) {
+                land(result);
+            }
+        };
+        let desk = Desk { meanwhile: &meanwhile, done: &done };
+        for _ in 0..2 {
+            let ended = bug::contain(|| (self.fetch)(deadline, &desk));
+            if let (Err(bug), false) = (ended, has_landed.get()) {
+                land(Err(bug.into()));
+            }
+            if has_landed.get() {
+                break;
+            }
         }
+        // For the call on whose thread this runs.
+        if let Some(result) = current.into_inner().wait(Instant::now()) {
+            flight.land(result);
+        }
+    }
+
+    fn land(&self, result: Result<T, Failure>, mark: u64, flight: &Arc<Fetching<T>>) {
         let result = result.map(Arc::new);
         match &result {
             Ok(_) => self.counters.refreshes.add(),
             Err(_) => self.counters.failures.add(),
         }
-        let current = current.into_inner();
         self.state.with(|state| {
             // Not one that was given up: by `clear`, or because it did not end.
-            if state.flight.take_if(|flight| Arc::ptr_eq(flight, &current)).is_some() {
+            if state.flight.take_if(|current| Arc::ptr_eq(current, flight)).is_some() {
                 self.keep(state, &result, mark);
             }
         });
-        let result = result.map_err(|failure| failure.error);
-        current.land(result.clone());
-        // For the call on whose thread this runs.
-        flight.land(result);
+        flight.land(result.map_err(|failure| failure.error));
     }
 
     fn keep(&self, state: &mut State<T>, result: &Result<Arc<T>, Failure>, mark_of_proof: u64) {

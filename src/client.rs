@@ -8,9 +8,10 @@ use arc_swap::{ArcSwapOption, Guard};
 use serde_json::json;
 
 use crate::cache::{GRACE, Look, Manner, Slot, Thread};
-use crate::credential::{Callback, Credential, Supplied};
+use crate::credential::{Callback, Credential, Failure, Supplied};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::flight::Desk;
 use crate::issued;
 use crate::os::thread::Stack;
 use crate::settings::{Auth, COSMOS_SCOPE, Cloud, Settings, config};
@@ -130,25 +131,28 @@ impl Client {
             let remember = |token: &Token| issued::remember(token.secret.reveal().as_bytes());
             let look = sharing.clone().map(|sharing| -> Box<Look<Token>> {
                 let scope = scope.clone();
-                Box::new(move |deadline| sharing.held(&scope, deadline).inspect(remember))
+                Box::new(move |deadline| {
+                    sharing.held(&scope, deadline).map(|(token, _)| token).inspect(remember)
+                })
             });
             let sharing = sharing.clone();
-            let fetch = move |deadline, found: &dyn Fn(Token)| {
-                let found = |token: Token| {
+            let fetch = move |deadline, desk: &Desk<'_, Token, Failure>| {
+                let meanwhile = |token: Token| {
                     remember(&token);
-                    found(token);
+                    (desk.meanwhile)(token);
                 };
-                let fetched = match &sharing {
-                    Some(sharing) => sharing.token(&scope, deadline, &found),
-                    None => credential.fetch(&settings, &scope, deadline),
-                };
-                fetched.inspect(remember)
+                let done = |fetched: Result<Token, Failure>| (desk.done)(fetched.inspect(remember));
+                let desk = Desk { meanwhile: &meanwhile, done: &done };
+                match &sharing {
+                    Some(sharing) => sharing.token(&scope, deadline, &desk),
+                    None => done(credential.fetch(&settings, &scope, deadline)),
+                }
             };
             Slot::new(manner, mark(), fetch, look)
         };
         let names = |cloud: Cloud| {
             let (settings, credential, sharing) = (settings.clone(), credential.clone(), sharing.clone());
-            let fetch = move |deadline, _: &dyn Fn(UserName)| {
+            let fetch = move |deadline, desk: &Desk<'_, UserName, Failure>| {
                 let of_token = |name: Result<String, Error>, token: &Token| UserName {
                     name,
                     asked: token.asked,
@@ -156,17 +160,20 @@ impl Client {
                     ends_on: token.expires_on,
                 };
                 let scope = settings.scope.as_deref().unwrap_or(cloud.scope());
-                if let Some((user, token)) =
-                    sharing.as_ref().and_then(|sharing| sharing.user(scope, deadline))
-                {
-                    return Ok(of_token(Ok(user), &token));
+                let held = sharing.as_ref().and_then(|sharing| sharing.held(scope, deadline));
+                if let Some((token, Some(user))) = held {
+                    return (desk.done)(Ok(of_token(Ok(user), &token)));
                 }
-                let token = credential.fetch(&settings, cloud.management_scope(), deadline)?;
-                let name = own_name(&token, " for Azure Resource Manager");
-                if let (Some(sharing), Ok(name)) = (&sharing, &name) {
-                    sharing.keep_user(scope, name, deadline);
+                match credential.fetch(&settings, cloud.management_scope(), deadline) {
+                    Err(failure) => (desk.done)(Err(failure)),
+                    Ok(token) => {
+                        let name = own_name(&token, " for Azure Resource Manager");
+                        (desk.done)(Ok(of_token(name.clone(), &token)));
+                        if let (Some(sharing), Ok(name)) = (&sharing, &name) {
+                            sharing.keep_user(scope, name);
+                        }
+                    }
                 }
-                Ok(of_token(name, &token))
             };
             (cloud, Slot::new(manner, mark(), fetch, None))
         };
@@ -349,24 +356,22 @@ impl Client {
         other.map_or(&self.database, |(_, slot)| slot)
     }
 
-    /// Drops the tokens held, so that the next call fetches one.
+    /// Drops the tokens held, here and in a shared cache, so that whoever has none yet fetches one. Fails where the shared
+    /// cache can't be reached; here they are dropped all the same.
     pub fn invalidate(&self) -> Result<(), Error> {
         self.credential.check_caller()?;
         // First where another thread would take it from.
-        if let Some(sharing) = &self.sharing {
-            let others = self.others.iter().map(|(purpose, slot)| match purpose {
-                Purpose::OtherCloud(cloud) => (cloud.scope(), slot),
-                _ => (COSMOS_SCOPE, slot),
+        let forgotten = self.sharing.as_ref().map_or(Ok(()), |sharing| {
+            let others = self.others.iter().map(|(purpose, _)| match purpose {
+                Purpose::OtherCloud(cloud) => cloud.scope(),
+                _ => COSMOS_SCOPE,
             });
-            for (scope, slot) in others.chain([(self.scope(), &self.database)]) {
-                let token = slot.report().token;
-                sharing.forget(scope, token.as_deref().map(|token| token.secret.reveal()));
-            }
-        }
+            sharing.forget(others.chain([self.scope()]))
+        });
         self.database.clear();
         self.others.iter().for_each(|(_, slot)| slot.clear());
         self.names.iter().for_each(|(_, slot)| slot.clear());
-        Ok(())
+        forgotten
     }
 }
 

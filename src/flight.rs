@@ -5,6 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::os::fork;
 
+/// Where one who fetches hands over what there is.
+pub(crate) struct Desk<'a, T, E> {
+    /// Takes something old that will do, though a newer one is wanted.
+    pub(crate) meanwhile: &'a dyn Fn(T),
+    /// Takes the result. Those who wait have it at once; what is done after that keeps nobody waiting.
+    pub(crate) done: &'a dyn Fn(Result<T, E>),
+}
+
 /// A child never waits for a flight of its parent's: the thread that it needs is not there.
 pub(crate) struct Flight<T> {
     generation: u64,

@@ -14,12 +14,18 @@ use crate::secret::Secret;
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) boot: Duration,
-    pub(crate) unix: i64,
+    /// Since 1970.
+    pub(crate) wall: Duration,
 }
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self { boot: os::since_boot(), unix: os::unix_now() }
+        Self { boot: os::since_boot(), wall: os::since_epoch() }
+    }
+
+    /// In Unix seconds.
+    pub(crate) fn unix(&self) -> i64 {
+        os::seconds(self.wall)
     }
 }
 

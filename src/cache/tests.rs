@@ -289,16 +289,16 @@ impl Game {
                 proof.load(SeqCst)
             }
         };
-        let fetch = move |_, found: &dyn Fn(Thing)| {
+        let fetch = move |_, desk: &Desk<'_, Thing, Failure>| {
             let (give, orders) = channel();
             begin.send((give, thread::current().id())).expect("somebody plays");
             loop {
                 match orders.recv_timeout(PATIENCE).expect("an end") {
                     Order::Find(thing, done) => {
-                        found(thing);
+                        (desk.meanwhile)(thing);
                         let _ = done.send(());
                     }
-                    Order::End(outcome) => return outcome,
+                    Order::End(outcome) => return (desk.done)(outcome),
                 }
             }
         };

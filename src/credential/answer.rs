@@ -65,7 +65,7 @@ pub(super) fn token(mut json: Value, started: Moment, answer: &Answer) -> Result
     let life = match seconds(&json, "expires_in")? {
         Some(life) => life,
         None => match seconds(&json, "expires_on")? {
-            Some(expires_on) => expires_on - now.unwrap_or(started.unix),
+            Some(expires_on) => expires_on - now.unwrap_or(started.unix()),
             None => return Err("neither expires_in nor expires_on says how long it lives".into()),
         },
     };
@@ -91,7 +91,7 @@ pub(super) fn living(
     let refresh_in = refresh_in.filter(|after| (1..life).contains(after));
     Ok(Token {
         secret,
-        expires_on: started.unix.saturating_add(life),
+        expires_on: started.unix().saturating_add(life),
         asked: started.boot,
         life: Duration::from_secs(life.unsigned_abs()),
         refresh_in: refresh_in.map(|after| Duration::from_secs(after.unsigned_abs())),

@@ -129,7 +129,7 @@ fn read(supplied: &Supplied, started: Moment) -> Result<Token, Failure> {
     let end = supplied.expires_on.or_else(said).ok_or_else(|| {
         bad("a token that does not say when it expires. It must give expires_on, in Unix seconds")
     })?;
-    answer::living(secret, started, end.saturating_sub(started.unix), None, Some(started.unix)).map_err(
+    answer::living(secret, started, end.saturating_sub(started.unix()), None, Some(started.unix())).map_err(
         |why| {
             bad(&format!(
                 "a token that cannot be used: {why} (expires_on is in Unix seconds, 0: the token says it)"

@@ -138,7 +138,7 @@ impl Tool {
             .ok_or_else(|| self.protocol("printed characters that no token has"))?;
         let end = (self.expires_on)(&json)
             .ok_or_else(|| self.protocol("printed a token, but not until when it is good"))?;
-        answer::living(secret, started, end.saturating_sub(started.unix), None, Some(started.unix))
+        answer::living(secret, started, end.saturating_sub(started.unix()), None, Some(started.unix()))
             .map_err(|why| self.protocol(&format!("printed a token that cannot be used: {why}")))
     }
 }

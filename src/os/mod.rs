@@ -38,15 +38,24 @@ pub(crate) fn since_boot() -> Duration {
 
 /// Seconds since 1970-01-01 UTC by the wall clock.
 pub(crate) fn unix_now() -> i64 {
-    #[cfg(test)]
-    if let Some(time) = fake::here(fake::World::unix_now) {
-        return time;
-    }
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    seconds(since_epoch())
 }
 
-/// The same, a few milliseconds old, and cheaper.
+/// The same, to the fraction of a second.
+pub(crate) fn since_epoch() -> Duration {
+    #[cfg(test)]
+    if let Some(time) = fake::here(fake::World::unix_now) {
+        return Duration::from_secs(time.unsigned_abs());
+    }
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Whole ones.
+pub(crate) fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The wall clock, a few milliseconds old, and cheaper.
 pub(crate) fn unix_now_coarse() -> i64 {
     #[cfg(test)]
     if let Some(time) = fake::here(fake::World::unix_now) {

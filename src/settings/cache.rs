@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::{Sources, Value, config};
 use crate::error::Error;
 use crate::os;
-use crate::secret::Secret;
 
 /// A cache that processes or machines share.
 #[derive(Debug, PartialEq)]
@@ -80,29 +80,25 @@ impl SharedCache {
     }
 
     /// The bytes that the settings seal entries with, if they say any.
-    pub(crate) fn key(&self) -> Result<Option<Secret>, Error> {
-        let Some(key) = &self.key else { return Ok(None) };
-        let (name, text) = match key {
-            Key::Given(value) => (&value.name, value.text.clone()),
-            Key::File(value) => {
+    pub(crate) fn key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        match &self.key {
+            None => Ok(None),
+            Some(Key::Given(value)) => decode(value.as_str()).ok_or_else(|| value.bad(KEY)).map(Some),
+            Some(Key::File(value)) => {
                 let path = PathBuf::from(value.as_str());
                 let unusable =
                     |why: &str| config(format!("{} names {}, which {why}.", value.name, path.display()));
                 let bytes = os::read_plain(&path, LONGEST_KEY_FILE)
+                    .map(Zeroizing::new)
                     .map_err(|error| unusable(&format!("cannot be read: {error}")))?;
-                (&value.name, Secret::new(String::from_utf8(bytes).map_err(|_| unusable("is not text"))?))
+                let text = str::from_utf8(&bytes).map_err(|_| unusable("is not text"))?;
+                decode(text).ok_or_else(|| config(format!("{} {KEY}", value.name))).map(Some)
             }
-        };
-        // Held as base64 of itself, for it need not be text.
-        let text = Secret::new(text.reveal().trim());
-        match decode(text.reveal()) {
-            Some(_) => Ok(Some(text)),
-            None => Err(config(format!("{name} {KEY}"))),
         }
     }
 }
 
-fn decode(text: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-    let bytes = zeroize::Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
+fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
     (bytes.len() >= 32).then_some(bytes)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::os;
 use crate::secret::Secret;
 use crate::token::{Moment, Origin, Token};
 
@@ -22,8 +23,9 @@ pub(crate) struct Entry {
     pub(crate) token: Secret,
     /// Unix seconds.
     pub(crate) expires_on: i64,
-    /// When it was asked for, in Unix seconds.
-    pub(crate) asked: i64,
+    /// When it was asked for, since 1970; whole milliseconds, so that what was asked for before it was dropped is told
+    /// from what was asked for after.
+    pub(crate) asked: Duration,
     /// When the service advises to ask for the next one, from then; whole seconds.
     pub(crate) refresh_in: Option<Duration>,
     /// What the database calls its owner, where that took a second token to find out.
@@ -36,7 +38,7 @@ impl Entry {
         Self {
             token: token.secret.clone(),
             expires_on: token.expires_on,
-            asked: now.unix.saturating_sub(seconds(age)),
+            asked: Duration::from_millis(milliseconds(now.wall.saturating_sub(age)).unsigned_abs()),
             refresh_in: token.refresh_in,
             user,
         }
@@ -45,15 +47,15 @@ impl Entry {
     /// The token, and the user it names. The clock that tokens age by began when the machine was started: what is older
     /// counts as asked for then, and ends and is refreshed when it was to.
     pub(crate) fn into_token(self, now: Moment) -> (Token, Option<String>) {
-        let on_boot_clock = |unix: i64| match unix.saturating_sub(now.unix) {
-            ahead @ 0.. => now.boot + Duration::from_secs(ahead.unsigned_abs()),
-            behind => now.boot.saturating_sub(Duration::from_secs(behind.unsigned_abs())),
+        let on_boot_clock = |wall: Duration| match wall.checked_sub(now.wall) {
+            Some(ahead) => now.boot + ahead,
+            None => now.boot.saturating_sub(now.wall - wall),
         };
         let asked = on_boot_clock(self.asked).min(now.boot);
-        let after = |unix: i64| on_boot_clock(unix).saturating_sub(asked);
+        let after = |wall: Duration| on_boot_clock(wall).saturating_sub(asked);
         let token = Token {
-            life: after(self.expires_on),
-            refresh_in: self.refresh_in.map(|advised| after(self.asked.saturating_add(seconds(advised)))),
+            life: after(Duration::from_secs(self.expires_on.unsigned_abs())),
+            refresh_in: self.refresh_in.map(|advised| after(self.asked.saturating_add(advised))),
             secret: self.token,
             expires_on: self.expires_on,
             asked,
@@ -64,11 +66,11 @@ impl Entry {
 
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let (token, user) = (self.token.reveal(), self.user.as_deref().unwrap_or_default());
-        let refresh_in = self.refresh_in.map_or(0, seconds);
+        let refresh_in = self.refresh_in.map_or(0, os::seconds);
         // Of its full size from the start: a vector that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(1 + 4 * 8 + user.len() + token.len()));
         bytes.push(VERSION);
-        for number in [self.asked, self.expires_on, refresh_in, user.len() as i64] {
+        for number in [milliseconds(self.asked), self.expires_on, refresh_in, user.len() as i64] {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes.extend_from_slice(user.as_bytes());
@@ -87,8 +89,9 @@ impl Entry {
         let [asked, expires_on, refresh_in, user] = numbers;
         let (user, token) = rest.split_at_checked(usize::try_from(user).ok()?)?;
         let (user, token) = (str::from_utf8(user).ok()?, str::from_utf8(token).ok()?);
-        let life = expires_on.checked_sub(asked)?;
-        let is_usable = asked <= now.saturating_add(CLOCKS_DIFFER)
+        let asked = Duration::from_millis(u64::try_from(asked).ok()?);
+        let life = expires_on.checked_sub(os::seconds(asked))?;
+        let is_usable = os::seconds(asked) <= now.saturating_add(CLOCKS_DIFFER)
             && now < expires_on
             && (1..=LONGEST_LIFE).contains(&life)
             && (0..life).contains(&refresh_in)
@@ -105,8 +108,8 @@ impl Entry {
     }
 }
 
-fn seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -116,18 +119,23 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
+    /// That many seconds after now.
+    fn at(after: i64) -> Duration {
+        Duration::from_secs(NOW.saturating_add(after).unsigned_abs())
+    }
+
     fn entry() -> Entry {
         Entry {
             token: Secret::apart("eyJ0.eyJ1.c2ln"),
             expires_on: NOW + 3500,
-            asked: NOW - 100,
+            asked: at(-100),
             refresh_in: Some(Duration::from_secs(1800)),
             user: Some("Zo\u{eb}@example.com".into()),
         }
     }
 
     fn moment(boot: u64) -> Moment {
-        Moment { boot: Duration::from_secs(boot), unix: NOW }
+        Moment { boot: Duration::from_secs(boot), wall: at(0) }
     }
 
     #[test]
@@ -143,16 +151,16 @@ mod tests {
     fn what_cannot_be_used_is_no_entry() {
         let day = 24 * 60 * 60;
         for (case, entry, usable) in [
-            ("just asked for", Entry { asked: NOW, ..entry() }, true),
-            ("by a clock that is a little ahead", Entry { asked: NOW + 60, ..entry() }, true),
-            ("from the future", Entry { asked: NOW + 61, ..entry() }, false),
-            ("from the far future", Entry { asked: i64::MAX - 9, expires_on: i64::MAX, ..entry() }, false),
+            ("just asked for", Entry { asked: at(0), ..entry() }, true),
+            ("by a clock that is a little ahead", Entry { asked: at(60), ..entry() }, true),
+            ("from the future", Entry { asked: at(61), ..entry() }, false),
+            ("from the far future", Entry { asked: Duration::from_millis(u64::MAX), expires_on: i64::MAX, ..entry() }, false),
             ("with a second to live", Entry { expires_on: NOW + 1, refresh_in: None, ..entry() }, true),
             ("expired", Entry { expires_on: NOW, refresh_in: None, ..entry() }, false),
-            ("expired long ago", Entry { asked: i64::MIN, expires_on: i64::MIN + 5000, ..entry() }, false),
-            ("as long-lived as can be", Entry { asked: NOW, expires_on: NOW + 2 * day, ..entry() }, true),
-            ("too long-lived", Entry { asked: NOW, expires_on: NOW + 2 * day + 1, ..entry() }, false),
-            ("of endless life", Entry { asked: i64::MIN, expires_on: i64::MAX, ..entry() }, false),
+            ("expired long ago", Entry { asked: Duration::ZERO, expires_on: 5000, ..entry() }, false),
+            ("as long-lived as can be", Entry { asked: at(0), expires_on: NOW + 2 * day, ..entry() }, true),
+            ("too long-lived", Entry { asked: at(0), expires_on: NOW + 2 * day + 1, ..entry() }, false),
+            ("of endless life", Entry { asked: Duration::ZERO, expires_on: i64::MAX, ..entry() }, false),
             ("refreshed when it has ended", Entry { refresh_in: Some(Duration::MAX), ..entry() }, false),
             ("without a token", Entry { token: Secret::new(""), ..entry() }, false),
             ("with blanks in its token", Entry { token: Secret::new("a b"), ..entry() }, false),
@@ -196,7 +204,7 @@ mod tests {
             origin: Origin::Entra,
         };
         let entry = Entry::of(&token, Some("u".into()), moment(1000));
-        assert_eq!((entry.asked, entry.expires_on), (NOW - 100, NOW + 3500));
+        assert_eq!((entry.asked, entry.expires_on), (at(-100), NOW + 3500));
         // Another machine, or this one started anew.
         for (boot, asked) in [(1000, 900), (100, 0), (50, 0), (0, 0)] {
             let entry = Entry { token: entry.token.clone(), user: entry.user.clone(), ..entry };
@@ -212,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_another_clock_asked_for_later_than_now_was_asked_for_now() {
-        let (token, _) = Entry { asked: NOW + 60, ..entry() }.into_token(moment(1000));
+        let (token, _) = Entry { asked: at(60), ..entry() }.into_token(moment(1000));
         assert_eq!(token.asked, Duration::from_secs(1000));
         assert_eq!(token.life, Duration::from_secs(3500));
     }

@@ -13,25 +13,12 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-/// A place for entries. A name is lower-case hex, a hash of who the token is for: fit for a file and for a Redis key.
+/// A place for entries. A name is lower-case hex, fit for a file and for a Redis key.
 ///
-/// Nothing here is needed to get a token: after any [`Trouble`] the caller goes on without.
+/// Nothing here is needed to get a token: after any [`Trouble`] the caller can go on without.
 pub(crate) trait Store: Send + Sync {
-    /// The entry of that name, if there is one.
-    fn get(&self, name: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Trouble>;
-
-    /// Puts it there, in place of what is there. The store may forget it after `life`.
-    fn put(&self, name: &str, entry: &[u8], life: Duration, deadline: Instant) -> Result<(), Trouble>;
-
-    fn remove(&self, name: &str, deadline: Instant) -> Result<(), Trouble>;
-
-    /// The right to fetch for that name: one holder among all who share the store. None: somebody else has it. Doesn't
-    /// wait for that.
-    fn try_lease(&self, name: &str, deadline: Instant) -> Result<Option<Box<dyn Lease>>, Trouble>;
-
-    /// Waits until nobody holds that right any more, or until the deadline. Who comes back looks for the entry, and
-    /// then tries for the lease: the holder may have died.
-    fn wait(&self, name: &str, deadline: Instant) -> Result<(), Trouble>;
+    /// For what one caller needs at one time, and has to have done by the deadline.
+    fn session(&self, deadline: Instant) -> Box<dyn Session + '_>;
 
     /// A key of the store's own, for entries that nothing else seals; only a store that others can't read has one.
     fn own_key(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
@@ -39,8 +26,31 @@ pub(crate) trait Store: Send + Sync {
     }
 }
 
-/// The right to fetch. Its holder gives it back by dropping it; it ends by itself when the holder dies.
-pub(crate) trait Lease: Send {}
+/// One caller's use of a store. Dropping it gives back the right to fetch, and whatever else it holds.
+pub(crate) trait Session {
+    /// The entry of that name, if there is one.
+    fn get(&mut self, name: &str) -> Result<Option<Vec<u8>>, Trouble>;
+
+    /// Puts it there, in place of what is there. The store may forget it after `life`.
+    fn put(&mut self, name: &str, entry: &[u8], life: Duration) -> Result<(), Trouble>;
+
+    fn remove(&mut self, name: &str) -> Result<(), Trouble>;
+
+    /// The right to fetch for that name: one holder among all who share the store, for as long as the session and the
+    /// process live. False: somebody else has it. Doesn't wait for that.
+    fn try_lease(&mut self, name: &str) -> Result<bool, Trouble>;
+
+    /// Gives it back.
+    fn release(&mut self);
+
+    /// Waits until nobody holds that right any more, or the entry is not the one that was `seen`, or until then. Who
+    /// comes back looks for the entry, and then tries for the lease: the holder may have died.
+    fn wait(&mut self, name: &str, seen: Option<&[u8]>, until: Instant) -> Result<(), Trouble>;
+
+    /// What is still to be done keeps nobody waiting, and may take until then. It is done also where the store was to be
+    /// left alone.
+    fn extend(&mut self, deadline: Instant);
+}
 
 /// Why a store is of no use, now or at all: one line, without secrets.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -14,18 +15,29 @@ const VERSION: u8 = 1;
 
 /// What the key is derived for, so that the same secret gives other keys elsewhere.
 const SALT: &[u8] = b"pgaad shared cache";
-const PURPOSE: &[u8] = b"AES-256-GCM for entries, version 1";
+const SEALING: &[u8] = b"AES-256-GCM for entries, version 1";
+const NAMING: &[u8] = b"HMAC-SHA256 for names, version 1";
 
-/// A key for entries. As a random nonce of 96 bits asks for, it seals far fewer than 2^32: one an hour for each name.
-pub(crate) struct Key(LessSafeKey);
+/// A key for entries. As a random nonce of 96 bits asks for, it seals far fewer than 2^32: a few an hour for each name.
+pub(crate) struct Key {
+    sealing: LessSafeKey,
+    naming: hmac::Key,
+}
 
 impl Key {
     /// Derived from a secret that cannot be guessed (HKDF, RFC 5869).
     pub(crate) fn of(secret: &[u8]) -> Self {
         let derived = Salt::new(HKDF_SHA256, SALT).extract(secret);
-        let purpose = [PURPOSE];
-        let Ok(key) = derived.expand(&purpose, &AES_256_GCM) else { unreachable!("32 bytes can be had") };
-        Self(LessSafeKey::new(UnboundKey::from(key)))
+        Self {
+            sealing: LessSafeKey::new(expand::<_, UnboundKey>(&derived, SEALING, &AES_256_GCM)),
+            naming: expand(&derived, NAMING, hmac::HMAC_SHA256),
+        }
+    }
+
+    /// A name that says nothing to those who don't have the key, and is another one with another key.
+    pub(crate) fn name_of(&self, what: &str) -> String {
+        let tag = hmac::sign(&self.naming, what.as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Version, nonce, and the sealed bytes with their tag.
@@ -38,7 +50,7 @@ impl Key {
         let head = sealed.len();
         sealed.extend_from_slice(plain);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, about(name), &mut sealed[head..]);
+        let tag = self.sealing.seal_in_place_separate_tag(nonce, about(name), &mut sealed[head..]);
         let tag = tag.map_err(|_| Trouble::of_moment("the entry is too long to be sealed"))?;
         sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
@@ -50,10 +62,20 @@ impl Key {
         let (nonce, sealed) = rest.split_first_chunk()?;
         let mut plain = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length = self.0.open_in_place(nonce, about(name), &mut plain).ok()?.len();
+        let length = self.sealing.open_in_place(nonce, about(name), &mut plain).ok()?.len();
         plain.truncate(length);
         Some(plain)
     }
+}
+
+fn expand<T: ring::hkdf::KeyType, K: for<'a> From<ring::hkdf::Okm<'a, T>>>(
+    derived: &Prk,
+    purpose: &[u8],
+    kind: T,
+) -> K {
+    let purpose = [purpose];
+    let Ok(key) = derived.expand(&purpose, kind) else { unreachable!("32 bytes can be had") };
+    K::from(key)
 }
 
 impl fmt::Debug for Key {
@@ -138,6 +160,17 @@ mod tests {
         let byte = |at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap();
         let bytes: Vec<_> = (0..sealed.len()).step_by(2).map(byte).collect();
         assert_eq!(key().open(NAME, &bytes).as_deref().map(Vec::as_slice), Some(&b"token"[..]));
+    }
+
+    #[test]
+    fn names_are_the_keys_own() {
+        let name = key().name_of("tenant\0client");
+        assert_eq!(name, key().name_of("tenant\0client"));
+        assert_eq!((name.len(), name.bytes().all(|byte| byte.is_ascii_hexdigit())), (64, true));
+        assert_ne!(name, key().name_of("tenant\0clien"));
+        assert_ne!(name, Key::of(b"another secret").name_of("tenant\0client"));
+        // As another implementation computes it: tests pin the format.
+        assert_eq!(key().name_of("x"), "e8d0320328d6189c1bcff039a59447958ea4f80aee1cfec36f75b978cdf16af6");
     }
 
     #[test]

@@ -59,12 +59,19 @@ impl Place {
         ["getrange", "set", "pttl"].iter().filter_map(|name| commands.get(*name)).sum()
     }
 
-    /// The key of the only entry.
+    /// The keys of tokens. That of what else the machines tell each other is longer.
+    fn entries(&self) -> Vec<String> {
+        let mut keys = self.redis.keys();
+        keys.retain(|key| key.len() == "pgaad:1:".len() + 64);
+        keys
+    }
+
+    /// The only one.
     #[track_caller]
     fn entry(&self) -> String {
-        let keys = self.redis.keys();
+        let mut keys = self.entries();
         assert_eq!(keys.len(), 1, "{keys:?}");
-        keys[0].clone()
+        keys.remove(0)
     }
 
     fn lease(&self) -> Option<String> {
@@ -336,7 +343,8 @@ impl Drop for Impostor {
 fn many_tokens(session: &mut Session) -> u64 {
     let begun = Instant::now();
     for _ in 0..20 {
-        token_of(&ask_again(session));
+        session.ask(&["suspend", "4000"]);
+        token(session);
     }
     u64::from((begun.elapsed().as_secs() + 1).ilog2()) + 1
 }
@@ -360,7 +368,7 @@ fn who_is_no_redis_costs_no_token_and_is_left_alone() {
         assert_eq!(line.status(), "PGAAD_OK", "{says:?}: {line:?}");
         assert!(log.contains("level=warn") && log.contains("Redis at localhost"), "{says:?}: {log}");
         assert!(log.contains(why), "{says:?}: {log}");
-        let mut session = process(&machine);
+        let mut session = process(&with_clock(machine));
         let before = impostor.connections.load(Ordering::SeqCst) as u64;
         assert!(before >= 1);
         let most = many_tokens(&mut session);
@@ -385,7 +393,7 @@ fn who_is_not_let_in_goes_on_alone() {
         assert!(log.contains("level=warn") && log.contains(why), "{login}: {log}");
         assert!(!log.contains("wr0ng"), "{login}: {log}");
         if !login.is_empty() {
-            let mut session = process(&machine);
+            let mut session = process(&with_clock(machine));
             let before = place.redis.connections();
             let most = many_tokens(&mut session);
             let tried = place.redis.connections() - before;
@@ -399,7 +407,7 @@ fn who_is_not_let_in_goes_on_alone() {
 fn a_server_that_hangs_costs_no_token_and_is_left_alone() {
     let place = Place::start();
     let before = place.redis.connections();
-    let mut session = process(&place.machine());
+    let mut session = process(&with_clock(place.machine()));
     place.redis.pause();
     let most = many_tokens(&mut session);
     let (line, log) = logged(&place.machine());
@@ -452,13 +460,14 @@ fn a_server_that_was_restarted_is_used_again() {
     let mut session = process(&place.machine());
     token(&mut session);
     place.redis.crash();
-    token_of(&ask_again(&mut session));
+    assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_NETWORK");
+    token(&mut session);
     place.redis.restart();
     assert!(place.redis.keys().is_empty());
     let mut last = String::new();
     wait_until("it is used again", || {
         last = token_of(&ask_again(&mut session));
-        !place.redis.keys().is_empty()
+        !place.entries().is_empty()
     });
     let before = place.requests();
     assert_eq!(first_token(&place.machine()), last);
@@ -543,7 +552,8 @@ fn the_client_secret_opens_what_it_sealed() {
     let place = Place::start();
     let old = place.machine_of(&APP_ROTATING);
     let first = first_token(&old);
-    let before = place.redis.cli(&["GET", &place.entry()]);
+    let entry = place.entry();
+    let before = place.redis.cli(&["GET", &entry]);
     let secret = place.emulator.entra().rotate_secret(&APP_ROTATING);
     let new = place.machine_of(&APP_ROTATING);
     // Whoever still has the old secret has the old token as long as that lives, and no newer one.
@@ -552,7 +562,11 @@ fn the_client_secret_opens_what_it_sealed() {
     let second = first_token(&new);
     assert_ne!(second, first);
     assert_eq!(place.requests(), 2);
-    assert_ne!(place.redis.cli(&["GET", &place.entry()]), before);
+    // While both are in use, neither takes the other's place.
+    assert_eq!(first_token(&old), first);
+    assert_eq!(place.redis.cli(&["GET", &entry]), before);
+    assert_eq!(place.entries().len(), 2);
+    place.redis.cli(&["DEL", &entry]);
     let refused = process(&old).one(NOW);
     assert_eq!(refused.status(), "PGAAD_DENIED", "{refused:?}");
     assert!(!refused.0.contains(&secret));
@@ -940,7 +954,7 @@ fn a_dropped_token_is_dropped_for_all_machines() {
         assert_eq!(first_token(&place.machine()), first);
         let before = place.requests();
         assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_OK");
-        assert!(place.redis.keys().is_empty(), "{:?}", place.redis.keys());
+        assert!(place.entries().is_empty(), "{:?}", place.redis.keys());
         let second = first_token(&place.machine());
         assert_ne!(second, first);
         assert_eq!(token(&mut session), second);
@@ -950,14 +964,49 @@ fn a_dropped_token_is_dropped_for_all_machines() {
 }
 
 #[test]
-fn a_server_that_hangs_does_not_hold_up_who_drops_a_token() {
+fn who_drops_a_token_is_told_where_it_may_still_be() {
     let place = Place::start();
     let mut session = process_with(&place.machine(), "timeout_ms=8000");
     let first = token(&mut session);
+    let told = ["not in the shared cache", "Redis at localhost"];
     place.redis.pause();
-    assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_OK");
-    assert_ne!(token(&mut session), first);
+    assert_refused(&session.one(&["invalidate"]), "PGAAD_NETWORK", &told);
+    // Here it is dropped all the same, and while Redis is left alone, too.
+    let second = token(&mut session);
+    assert_ne!(second, first);
+    assert_refused(&session.one(&["invalidate"]), "PGAAD_NETWORK", &told);
     place.redis.resume();
+    // It is asked at once, so that nobody else takes what is there.
+    assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_OK");
+    assert!(place.entries().is_empty());
+    assert_ne!(first_token(&place.machine()), first);
+}
+
+#[test]
+fn a_token_that_is_dropped_while_it_is_fetched_is_kept_by_nobody() {
+    let place = Place::start();
+    for by in ["another client", "another process", "its own client"] {
+        let gate = place.gate();
+        let mut holder = process(&place.machine());
+        holder.ask(&["thread", "client_get_token", "-1"]);
+        gate.wait_for_arrivals(1);
+        let dropped = match by {
+            "its own client" => holder.one(&["invalidate"]),
+            "another client" => {
+                holder.ask(&["use", "1"]);
+                holder.ask(&["new", ""]);
+                holder.one(&["invalidate"])
+            }
+            _ => process(&place.machine()).one(&["invalidate"]),
+        };
+        assert_eq!(dropped.status(), "PGAAD_OK", "{by}");
+        gate.open();
+        let lines = holder.ask(&["join"]);
+        let fetched = token_of(lines.iter().rfind(|line| !line.status().is_empty()).expect("an answer"));
+        wait_until("it was taken back", || place.entries().is_empty());
+        assert_ne!(first_token(&place.machine()), fetched, "{by}");
+        place.redis.cli(&["FLUSHALL"]);
+    }
 }
 
 #[test]
@@ -1091,7 +1140,7 @@ fn parent_and_child_have_connections_of_their_own() {
     let lease = place.lease().expect("one");
     let holder = place.redis.cli(&["GET", &lease]);
     // Children that end, and that give up what they have, take neither from it.
-    for command in ["free", "get_user", "invalidate"] {
+    for command in ["free", "get_user"] {
         let lines = session.ask(&["fork", command]);
         assert!(lines.iter().any(|line| line.0 == "fork exit=0 signal=0"), "{command}: {lines:?}");
         assert_eq!(place.redis.cli(&["GET", &lease]), holder, "{command}");

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::os::directory::{self, Directory};
 use crate::os::fork::{self, Lock};
-use crate::shared::Lease;
 
 /// A lock: the directory's device and number, and the file's name.
 type LockId = (u64, u64, String);
@@ -26,8 +25,6 @@ pub(super) struct FileLease {
     generation: u64,
     file: Option<File>,
 }
-
-impl Lease for FileLease {}
 
 impl FileLease {
     /// None: somebody has it, or a thread of this process looks at it.

@@ -1,7 +1,7 @@
 //! The file cache: a directory that is its user's alone, for all processes of that user.
 //!
 //! `<name>.token` is an entry, `<name>.lock` what the holder of the right to fetch keeps locked, `own.key` the key of
-//! entries for which none was given, and `*.new` what is being written. A file is always whole: it gets its name when
+//! entries for which none was given, and `<any of these>.<guid>.new` what is being written. A file is always whole: it gets its name when
 //! it is complete. Each use opens the directory and checks it, so nothing stays open that a program which closes all
 //! descriptors would pull away; the lock alone is held open, and for that a fetch is lost at worst.
 //!
@@ -12,7 +12,7 @@ mod lease;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind::*};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use zeroize::Zeroizing;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use lease::FileLease;
 
 use super::seal;
-use super::{Lease, Store, Trouble};
+use super::{Session, Store, Trouble};
 use crate::environment::Environment;
 use crate::os;
 use crate::os::directory::{self, Directory};
@@ -28,6 +28,9 @@ use crate::random;
 
 /// The longest entry, in bytes; a token has a few thousand.
 const LONGEST: u64 = 64 * 1024;
+
+/// What to do where a directory won't do.
+const ELSEWHERE: &str = "name another directory: PGAAD_CACHE=file:/path.";
 
 const OWN_KEY: &str = "own.key";
 const OWN_KEY_LENGTH: usize = 32;
@@ -38,16 +41,21 @@ const KEY_PATIENCE: Duration = Duration::from_secs(5);
 /// A file that is still being written after that is left over from a process that was killed.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 
+/// An entry that was written so long ago has ended, whatever token is in it.
+const LONGEST_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
+
 /// Between looks at somebody else's lock; each pause is twice the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 #[derive(Debug)]
 pub(crate) struct FileStore {
     dir: PathBuf,
+    /// Whether the settings name it, or it is where such things are kept.
+    is_named: bool,
 }
 
 /// Where entries are kept unless the settings say (XDG Base Directory Specification).
-pub(crate) fn default_directory(environment: Environment<'_>) -> Result<PathBuf, Trouble> {
+fn default_directory(environment: Environment<'_>) -> Result<PathBuf, Trouble> {
     // The specification ignores relative paths.
     let variable = |name| environment.var(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let below_home = || variable("HOME").or_else(os::home_directory).map(|home| home.join(".cache"));
@@ -60,12 +68,14 @@ pub(crate) fn default_directory(environment: Environment<'_>) -> Result<PathBuf,
 }
 
 impl FileStore {
-    /// The store in that directory, which is made if it is not there.
-    pub(crate) fn open(dir: PathBuf) -> Result<Self, Trouble> {
+    /// The store in that directory, which is made if it is not there; None: in the user's own.
+    pub(crate) fn open(dir: Option<&Path>, environment: Environment<'_>) -> Result<Self, Trouble> {
+        let is_named = dir.is_some();
+        let dir = dir.map_or_else(|| default_directory(environment), |dir| Ok(dir.into()))?;
         // Without a slash at its end, behind which a symbolic link would be followed.
-        let store = Self { dir: dir.components().collect() };
+        let store = Self { dir: dir.components().collect(), is_named };
         if !dir.is_absolute() || dir.file_name().is_none() {
-            return Err(store.fault("that is not the absolute path of a directory"));
+            return Err(store.fault("that is not the absolute path of a directory", None));
         }
         store.sweep(&store.directory()?);
         Ok(store)
@@ -77,7 +87,8 @@ impl FileStore {
             Ok(key) => Ok(Some(Zeroizing::new(key)).filter(|key| key.len() == OWN_KEY_LENGTH)),
             Err(error) if error.kind() == NotFound => Ok(None),
             Err(error) if matches!(error.kind(), InvalidData | PermissionDenied) => {
-                Err(self.fault(&format!("its key, {OWN_KEY}, cannot be used ({error}). Remove that file")))
+                let why = format!("its key, {OWN_KEY}, cannot be used ({error})");
+                Err(self.fault(&why, Some("Remove that file")))
             }
             Err(error) => Err(self.passing("its key cannot be read", &error)),
         }
@@ -85,46 +96,73 @@ impl FileStore {
 
     /// The directory, open and found to be its user's alone.
     fn directory(&self) -> Result<Directory, Trouble> {
-        let make = || DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         let open = || Directory::open(&self.dir);
-        let directory = open()
-            .or_else(|error| if error.kind() == NotFound { make().and_then(|()| open()) } else { Err(error) })
-            .map_err(|error| self.unusable(&error))?;
+        let made = || {
+            // What leads there is judged before anything is made.
+            let there = self.dir.ancestors().skip(1).find(|path| path.exists());
+            self.judge_way(there.unwrap_or(Path::new("/")), 0)?;
+            let make = DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
+            make.and_then(|()| open()).map_err(|error| self.unusable(&error))
+        };
+        let directory = match open() {
+            Err(error) if error.kind() == NotFound => made(),
+            opened => opened.map_err(|error| self.unusable(&error)),
+        }?;
         let found = directory.metadata().map_err(|error| self.unusable(&error))?;
         if found.uid() != directory::user() {
-            let (owner, user) = (found.uid(), directory::user());
-            return Err(self.fault(&format!("it belongs to user {owner}, and this process is user {user}")));
+            return Err(self.is_anothers(&self.dir, found.uid()));
         }
         if found.mode() & 0o077 != 0 {
             let mode = found.mode() & 0o7777;
-            return Err(self.fault(&format!("others may use it (mode {mode:04o}). Make it mode 0700")));
+            return Err(self.fault(&format!("others may use it (mode {mode:04o})"), Some("Make it mode 0700")));
         }
-        // Where others could put another directory in its place, that would have to be this user's alone, too. Yet a
-        // cache that others can take away is none.
-        let real = fs::canonicalize(&self.dir).map_err(|error| self.unusable(&error))?;
-        for parent in real.ancestors().skip(1) {
-            let mode = fs::metadata(parent).map_err(|error| self.unusable(&error))?.mode();
-            if mode & 0o1002 == 0o0002 {
-                let (parent, mode) = (parent.display(), mode & 0o7777);
-                let why = format!("others may put another in its place ({parent} has mode {mode:04o})");
-                return Err(self.fault(&why));
-            }
-        }
+        self.judge_way(&self.dir, 1)?;
         Ok(directory)
     }
 
-    /// Removes what killed processes left half written.
+    /// Nobody but root and this user may put another directory in the place of this one: that would have to be this
+    /// user's alone, too, but an old copy of it would do. Groups may, as a user's own group mostly is allowed to.
+    fn judge_way(&self, path: &Path, skip: usize) -> Result<(), Trouble> {
+        let real = fs::canonicalize(path).map_err(|error| self.unusable(&error))?;
+        for parent in real.ancestors().skip(skip) {
+            let found = fs::metadata(parent).map_err(|error| self.unusable(&error))?;
+            if ![0, directory::user()].contains(&found.uid()) {
+                return Err(self.is_anothers(parent, found.uid()));
+            }
+            if found.mode() & 0o1002 == 0o0002 {
+                let (parent, mode) = (parent.display(), found.mode() & 0o7777);
+                let why = format!("others may put another in its place ({parent} has mode {mode:04o})");
+                return Err(self.fault(&why, None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where nobody named it, that is no fault: a program that runs with another user's HOME (sudo) has no directory.
+    fn is_anothers(&self, path: &Path, owner: u32) -> Trouble {
+        let (path, user) = (path.display(), directory::user());
+        let why = format!("{path} belongs to user {owner}, and this process is user {user}");
+        match self.is_named {
+            true => self.fault(&why, None),
+            false => Trouble::of_moment(format!("{} To share tokens, {ELSEWHERE}", self.says(&why))),
+        }
+    }
+
+    /// Removes what killed processes left half written, and entries that ended long ago with their locks; nothing else,
+    /// for the directory may be one that the user keeps other things in.
     fn sweep(&self, directory: &Directory) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.ends_with(".new")) else { continue };
+            let Some((limit, lock)) = name.to_str().and_then(longest_life) else { continue };
             let Ok(written) = entry.metadata().and_then(|found| found.modified()) else { continue };
             let now = SystemTime::now();
             // One from the future is of another time, too: a clock was set.
             let age = now.duration_since(written).unwrap_or_else(|ahead| ahead.duration());
-            if age > LEFT_OVER {
-                let _ = directory.remove(name);
+            if age > limit {
+                for name in name.to_str().into_iter().chain(lock.as_deref()) {
+                    let _ = directory.remove(name);
+                }
             }
         }
     }
@@ -135,13 +173,31 @@ impl FileStore {
         lease.map_err(|error| self.passing("it cannot be locked", &error))
     }
 
+    /// Looks again and again: a call that waits for a lock can only be ended by a signal, and those are the program's.
+    fn wait(&self, name: &str, until: Instant) -> Result<(), Trouble> {
+        let (directory, lock) = (self.directory()?, lock_of(name));
+        let (mut pause, longest) = PAUSES;
+        while lease::is_taken(&directory, &lock)
+            .map_err(|error| self.passing("its lock cannot be read", &error))?
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(longest);
+        }
+        Ok(())
+    }
+
     fn says(&self, what: &str) -> String {
         format!("The file cache {}: {what}.", self.dir.display())
     }
 
-    /// Something that its owner has to set right.
-    fn fault(&self, what: &str) -> Trouble {
-        Trouble::of_settings(self.says(&format!("{what}, or name another directory: PGAAD_CACHE=file:/path")))
+    /// Something that somebody has to set right, by doing that or by going elsewhere.
+    fn fault(&self, what: &str, to_do: Option<&str>) -> Trouble {
+        let to_do = to_do.map_or_else(|| "To go on, ".into(), |to_do| format!("{to_do}, or "));
+        Trouble::of_settings(format!("{} {to_do}{ELSEWHERE}", self.says(what)))
     }
 
     fn passing(&self, what: &str, error: &io::Error) -> Trouble {
@@ -152,10 +208,10 @@ impl FileStore {
     fn unusable(&self, error: &io::Error) -> Trouble {
         match error.kind() {
             NotADirectory | AlreadyExists => {
-                self.fault("it is no directory, or a link, or leads through a file")
+                self.fault("it is no directory, or a link, or leads through a file", None)
             }
             InvalidFilename | InvalidInput | PermissionDenied | ReadOnlyFilesystem => {
-                self.fault(&format!("it cannot be made or opened: {error}"))
+                self.fault(&format!("it cannot be made or opened: {error}"), None)
             }
             _ => self.passing("it cannot be made or opened", error),
         }
@@ -163,6 +219,11 @@ impl FileStore {
 }
 
 impl Store for FileStore {
+    /// Its operations take what the disk takes.
+    fn session(&self, _: Instant) -> Box<dyn Session + '_> {
+        Box::new(FileSession { store: self, lease: None })
+    }
+
     /// The key of entries for which no other is given: random, made once, and the same for all who share the directory.
     fn own_key(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
         let deadline = Instant::now() + KEY_PATIENCE;
@@ -189,52 +250,54 @@ impl Store for FileStore {
             self.wait(OWN_KEY, deadline)?;
         }
     }
+}
 
-    fn get(&self, name: &str, _: Instant) -> Result<Option<Vec<u8>>, Trouble> {
-        match read(&self.directory()?, &entry_of(name)) {
+struct FileSession<'a> {
+    store: &'a FileStore,
+    /// Held until the session ends.
+    lease: Option<FileLease>,
+}
+
+impl Session for FileSession<'_> {
+    fn get(&mut self, name: &str) -> Result<Option<Vec<u8>>, Trouble> {
+        match read(&self.store.directory()?, &entry_of(name)) {
             Ok(entry) => Ok(Some(entry)),
             // Unfit files are replaced by the next entry.
             Err(error) if matches!(error.kind(), NotFound | InvalidData | PermissionDenied) => Ok(None),
-            Err(error) => Err(self.passing("the entry cannot be read", &error)),
+            Err(error) => Err(self.store.passing("the entry cannot be read", &error)),
         }
     }
 
     /// Not flushed to the disk: what a power failure damages is a miss.
-    fn put(&self, name: &str, entry: &[u8], _: Duration, _: Instant) -> Result<(), Trouble> {
-        replace(&self.directory()?, &entry_of(name), entry, |_| Ok(()))
-            .map_err(|error| self.passing("the entry cannot be written", &error))
+    fn put(&mut self, name: &str, entry: &[u8], _: Duration) -> Result<(), Trouble> {
+        replace(&self.store.directory()?, &entry_of(name), entry, |_| Ok(()))
+            .map_err(|error| self.store.passing("the entry cannot be written", &error))
     }
 
-    fn remove(&self, name: &str, _: Instant) -> Result<(), Trouble> {
-        match self.directory()?.remove(&entry_of(name)) {
+    fn remove(&mut self, name: &str) -> Result<(), Trouble> {
+        match self.store.directory()?.remove(&entry_of(name)) {
             Err(error) if error.kind() != NotFound => {
-                Err(self.passing("the entry cannot be removed", &error))
+                Err(self.store.passing("the entry cannot be removed", &error))
             }
             _ => Ok(()),
         }
     }
 
-    fn try_lease(&self, name: &str, _: Instant) -> Result<Option<Box<dyn Lease>>, Trouble> {
-        let lease = self.try_lock(&self.directory()?, name)?;
-        Ok(lease.map(|lease| Box::new(lease) as Box<dyn Lease>))
+    fn try_lease(&mut self, name: &str) -> Result<bool, Trouble> {
+        self.lease = self.store.try_lock(&self.store.directory()?, name)?;
+        Ok(self.lease.is_some())
     }
 
-    /// Looks again and again: a call that waits for a lock can only be ended by a signal, and those are the program's.
-    fn wait(&self, name: &str, deadline: Instant) -> Result<(), Trouble> {
-        let (directory, lock) = (self.directory()?, lock_of(name));
-        let (mut pause, longest) = PAUSES;
-        while lease::is_taken(&directory, &lock)
-            .map_err(|error| self.passing("its lock cannot be read", &error))?
-        {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(longest);
-        }
-        Ok(())
+    fn release(&mut self) {
+        self.lease = None;
     }
+
+    /// The lock of a holder that died is free at once, so nothing else is looked at.
+    fn wait(&mut self, name: &str, _: Option<&[u8]>, until: Instant) -> Result<(), Trouble> {
+        self.store.wait(name, until)
+    }
+
+    fn extend(&mut self, _: Instant) {}
 }
 
 fn entry_of(name: &str) -> String {
@@ -243,6 +306,20 @@ fn entry_of(name: &str) -> String {
 
 fn lock_of(name: &str) -> String {
     format!("{name}.lock")
+}
+
+/// How old a file of ours of that name may get, and the lock that goes with it; None: it is not ours, or stays.
+fn longest_life(file: &str) -> Option<(Duration, Option<String>)> {
+    let name = file.split('.').next().unwrap_or_default();
+    let is_hash = name.len() >= 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let whole = match file.strip_suffix(".new") {
+        Some(new) => new.rsplit_once('.').filter(|(_, guid)| guid.len() == 36)?.0,
+        None => file,
+    };
+    match whole != file {
+        true => (whole == OWN_KEY || is_hash && whole == entry_of(name)).then_some((LEFT_OVER, None)),
+        false => (is_hash && whole == entry_of(name)).then(|| (LONGEST_LIFE, Some(lock_of(name)))),
+    }
 }
 
 /// What a file of ours holds. `InvalidData`: it is not one that we wrote.

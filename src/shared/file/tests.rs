@@ -20,6 +20,30 @@ fn late() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
+/// Each operation in a session of its own.
+impl FileStore {
+    fn at(dir: &Path) -> Result<Self, Trouble> {
+        Self::open(Some(dir), Environment::of(&|_| None))
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Vec<u8>>, Trouble> {
+        self.session(late()).get(name)
+    }
+
+    fn put(&self, name: &str, entry: &[u8]) -> Result<(), Trouble> {
+        self.session(late()).put(name, entry, LIFE)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Trouble> {
+        self.session(late()).remove(name)
+    }
+
+    fn lease(&self, name: &str) -> Result<Option<Box<dyn Session + '_>>, Trouble> {
+        let mut session = self.session(late());
+        Ok(session.try_lease(name)?.then_some(session))
+    }
+}
+
 struct Place {
     store: FileStore,
     dir: PathBuf,
@@ -30,7 +54,7 @@ impl Place {
     fn new() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("pgaad");
-        Self { store: FileStore::open(dir.clone()).unwrap(), dir, _temporary: temporary }
+        Self { store: FileStore::at(&dir).unwrap(), dir, _temporary: temporary }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -38,15 +62,15 @@ impl Place {
     }
 
     fn get(&self) -> Option<Vec<u8>> {
-        self.store.get(NAME, late()).unwrap()
+        self.store.get(NAME).unwrap()
     }
 
     fn put(&self, entry: &[u8]) -> Result<(), Trouble> {
-        self.store.put(NAME, entry, LIFE, late())
+        self.store.put(NAME, entry)
     }
 
-    fn lease(&self) -> Option<Box<dyn Lease>> {
-        self.store.try_lease(NAME, late()).unwrap()
+    fn lease(&self) -> Option<Box<dyn Session + '_>> {
+        self.store.lease(NAME).unwrap()
     }
 
     fn files(&self) -> Vec<String> {
@@ -73,13 +97,13 @@ fn mode(path: &Path) -> u32 {
 fn what_is_put_is_there_until_it_is_removed() {
     let place = Place::new();
     assert_eq!(place.get(), None);
-    place.store.remove(NAME, late()).unwrap();
+    place.store.remove(NAME).unwrap();
     for entry in [&b"one"[..], b"another, which is longer", b"", &[9; LONGEST as usize]] {
         place.put(entry).unwrap();
         assert_eq!(place.get().as_deref(), Some(entry));
-        assert_eq!(place.store.get("other", late()).unwrap(), None);
+        assert_eq!(place.store.get("other").unwrap(), None);
     }
-    place.store.remove(NAME, late()).unwrap();
+    place.store.remove(NAME).unwrap();
     assert_eq!(place.get(), None);
     assert_eq!(place.files(), Vec::<String>::new());
 }
@@ -88,10 +112,10 @@ fn what_is_put_is_there_until_it_is_removed() {
 fn all_that_is_made_is_its_users_alone() {
     let temporary = tempfile::tempdir().unwrap();
     let place = |name: &str| temporary.path().join(name);
-    let store = FileStore::open(place("a/b/c")).unwrap();
-    store.put(NAME, b"entry", LIFE, late()).unwrap();
+    let store = FileStore::at(&place("a/b/c")).unwrap();
+    store.put(NAME, b"entry").unwrap();
     store.own_key().unwrap();
-    drop(store.try_lease(NAME, late()).unwrap().unwrap());
+    drop(store.lease(NAME).unwrap().unwrap());
     for dir in ["a", "a/b", "a/b/c"] {
         assert_eq!(mode(&place(dir)), 0o700, "{dir}");
     }
@@ -133,9 +157,11 @@ fn a_directory_that_others_can_use_is_refused() {
         make(name, mode);
     }
     let below_open = make("open/own", 0o700);
-    // Another user's: as root we give one away, else root has enough of them.
-    let foreign = make("foreign", 0o700);
-    let foreign = chown(&foreign, Some(12345), None).map_or("/usr/lib".into(), |()| foreign);
+    // As root we give some away, else root has enough of them, and those lie in nobody's way.
+    let anothers = |name: &str| {
+        let dir = make(name, 0o755);
+        chown(&dir, Some(12345), None).map_or("/usr/lib".into(), |()| dir)
+    };
     for (dir, expected) in [
         (good.clone(), None),
         (make("read", 0o740), Some("others may use it (mode 0740)")),
@@ -143,7 +169,7 @@ fn a_directory_that_others_can_use_is_refused() {
         (make("listed", 0o704), Some("others may use it (mode 0704)")),
         (make("written", 0o702), Some("others may use it (mode 0702)")),
         (make("all", 0o1777), Some("others may use it (mode 1777)")),
-        (foreign, Some("it belongs to user")),
+        (anothers("foreign"), Some("belongs to user")),
         (link("link", &good), Some("it is no directory, or a link")),
         (link("slashed", &good).join(""), Some("it is no directory, or a link")),
         (link("dangling", &root.join("nothing")), Some("it is no directory, or a link")),
@@ -161,7 +187,7 @@ fn a_directory_that_others_can_use_is_refused() {
         ("".into(), Some("not the absolute path")),
         ("/".into(), Some("not the absolute path")),
     ] {
-        match (FileStore::open(dir.clone()), expected) {
+        match (FileStore::at(&dir), expected) {
             (Ok(_), None) => {}
             (Err(trouble), Some(expected)) => {
                 let text = trouble.to_string();
@@ -191,10 +217,10 @@ fn a_directory_is_checked_at_each_use() {
         change();
         let store = &place.store;
         for trouble in [
-            store.get(NAME, late()).err(),
-            store.put(NAME, b"other", LIFE, late()).err(),
-            store.remove(NAME, late()).err(),
-            store.try_lease(NAME, late()).err(),
+            store.get(NAME).err(),
+            store.put(NAME, b"other").err(),
+            store.remove(NAME).err(),
+            store.lease(NAME).err(),
             store.wait(NAME, late()).err(),
             store.own_key().err(),
         ] {
@@ -256,17 +282,17 @@ fn a_file_that_is_not_ours_is_no_entry_and_is_replaced() {
 
 #[test]
 fn damaged_foreign_and_moved_entries_are_misses() {
-    let now = 1_800_000_000;
+    let now: i64 = 1_800_000_000;
     let (place, key) = (Place::new(), Key::of(b"a secret"));
     let entry = Entry {
         token: Secret::apart("token"),
         expires_on: now + 3600,
-        asked: now,
+        asked: Duration::from_secs(now.unsigned_abs()),
         refresh_in: None,
         user: Some("ann".into()),
     };
     let find = |name: &str| {
-        let sealed = place.store.get(name, late()).unwrap()?;
+        let sealed = place.store.get(name).unwrap()?;
         Entry::from_bytes(&key.open(name, &sealed)?, now)
     };
     let sealed = key.seal(NAME, &entry.to_bytes()).unwrap();
@@ -302,14 +328,70 @@ fn what_is_left_of_killed_writers_is_removed_and_nothing_else() {
     };
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
-    written("0123456789abcdef.token.a.new", now - hour);
-    written("0123456789abcdef.token.b.new", now + hour);
-    written("0123456789abcdef.token.c.new", now);
-    written("0123456789abcdef.token", now - hour);
-    written("own.key", now - hour);
-    FileStore::open(place.dir.clone()).unwrap();
-    let left = ["0123456789abcdef.token", "0123456789abcdef.token.c.new", "own.key"];
+    let (hash, guid) = ("0123456789abcdef".repeat(4), "00000000-1111-2222-3333-444444444444");
+    let news = format!("{hash}f");
+    let other = hash.replace('0', "a");
+    for (name, when) in [
+        (format!("{hash}.token.{guid}.new"), now - hour),
+        (format!("{news}.token.{guid}.new"), now + hour),
+        (format!("own.key.{guid}.new"), now - hour),
+        (format!("{hash}.token"), now - 49 * hour),
+        (format!("{hash}.lock"), now - 49 * hour),
+        (format!("{news}.token"), now - 49 * hour),
+    ] {
+        written(&name, when);
+    }
+    let stay = [
+        (format!("{hash}.token.{}.new", guid.replace('0', "5")), now),
+        (format!("{other}.token"), now - 47 * hour),
+        (format!("{other}.lock"), now - 99 * hour),
+        ("own.key".into(), now - 99 * hour),
+        // The user's.
+        ("thesis.new".into(), now - hour),
+        (format!("thesis.token.{guid}.new"), now - hour),
+        (format!("{hash}.thesis.{guid}.new"), now - hour),
+        (format!("{hash}.token.new"), now - hour),
+        ("my.token".into(), now - 99 * hour),
+        (format!("{hash}.thesis"), now - 99 * hour),
+    ];
+    for (name, when) in &stay {
+        written(name, *when);
+    }
+    FileStore::at(&place.dir).unwrap();
+    let mut left: Vec<_> = stay.into_iter().map(|(name, _)| name).collect();
+    left.push("0123456789abcdef.token".into());
+    left.sort();
     assert_eq!(place.files(), left);
+}
+
+/// As root: a program that runs with another user's HOME.
+#[test]
+fn a_way_that_another_user_can_lay_is_not_taken() {
+    let temporary = tempfile::tempdir().unwrap();
+    let home = temporary.path().join("ann");
+    fs::create_dir(&home).unwrap();
+    if chown(&home, Some(12345), Some(12345)).is_err() {
+        return;
+    }
+    let own = temporary.path().join("own");
+    fs::create_dir(&own).unwrap();
+    set_mode(&own, 0o700);
+    symlink(&home, own.join("to_ann")).unwrap();
+    symlink(&own, home.join("to_own")).unwrap();
+    for dir in [home.join("below"), home.join("below/deeper"), own.join("to_ann/below")] {
+        let trouble = FileStore::at(&dir).err().expect("refused");
+        let text = trouble.to_string();
+        assert!(trouble.is_of_settings() && text.contains("belongs to user 12345"), "{text}");
+    }
+    assert_eq!(files(&home), ["to_own"], "something was made");
+    // Where nobody named it, it is no fault, but no cache.
+    let read = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
+    let trouble = FileStore::open(None, Environment::of(&read)).err().expect("refused");
+    assert!(!trouble.is_of_settings() && trouble.to_string().contains("12345"), "{trouble}");
+    assert_eq!(files(&home), ["to_own"], "something was made");
+    // What counts is where it leads.
+    FileStore::at(&home.join("to_own/below")).unwrap();
+    assert_eq!(files(&own), ["below", "to_ann"]);
 }
 
 #[test]
@@ -335,17 +417,17 @@ fn one_thread_has_the_lease_and_the_others_do_not_end_it() {
     for _ in 0..3 {
         let lease = place.lease();
         assert!(lease.is_some());
-        let elsewhere = FileStore::open(place.dir.clone()).unwrap();
+        let elsewhere = FileStore::at(&place.dir).unwrap();
         for store in [&place.store, &elsewhere] {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    assert!(store.try_lease(NAME, late()).unwrap().is_none());
+                    assert!(store.lease(NAME).unwrap().is_none());
                     wait_in_vain(store);
                 });
             });
         }
         // Another name is another lease.
-        assert!(place.store.try_lease("other", late()).unwrap().is_some());
+        assert!(place.store.lease("other").unwrap().is_some());
         let other = other.get_or_insert_with(|| Part::new(&place.dir));
         assert_eq!(other.ask("take 0123456789abcdef"), "none");
         drop(lease);
@@ -460,7 +542,7 @@ fn processes_agree_on_the_key() {
     set_mode(&path, 0o600);
     assert_ne!(*Place::new().store.own_key().unwrap(), *key);
     // It lasts.
-    assert_eq!(FileStore::open(place.dir.clone()).unwrap().own_key().unwrap(), key);
+    assert_eq!(FileStore::at(&place.dir).unwrap().own_key().unwrap(), key);
 }
 
 #[test]
@@ -630,8 +712,8 @@ fn say(what: &str) {
 #[ignore = "other tests run it in other processes"]
 fn a_part() {
     let Some(dir) = std::env::var_os("PGAAD_TEST_DIR").map(PathBuf::from) else { return };
-    let store = FileStore::open(dir.clone()).unwrap();
-    let mut lease: Option<Box<dyn Lease>> = None;
+    let store = FileStore::at(&dir).unwrap();
+    let mut lease: Option<Box<dyn Session + '_>> = None;
     let mut is_child = false;
     say("ready");
     for line in std::io::stdin().lines() {
@@ -654,20 +736,20 @@ fn a_part() {
                 say("counted");
             }
             "write" => {
-                store.put(NAME, &[0; 50_000], LIFE, late()).unwrap();
+                store.put(NAME, &[0; 50_000]).unwrap();
                 say("writing");
                 for byte in (1..=u8::MAX).cycle() {
-                    store.put(NAME, &[byte; 50_000], LIFE, late()).unwrap();
+                    store.put(NAME, &[byte; 50_000]).unwrap();
                 }
             }
-            "put" => say(&store.put(NAME, b"new", LIFE, late()).unwrap_err().to_string()),
+            "put" => say(&store.put(NAME, b"new").unwrap_err().to_string()),
             "fill" => {
                 fill(&store, &dir);
                 say("filled");
             }
             take => {
                 let name = take.strip_prefix("take ").unwrap();
-                lease = store.try_lease(name, late()).unwrap();
+                lease = store.lease(name).unwrap();
                 say(if lease.is_some() { "held" } else { "none" });
             }
         }
@@ -683,7 +765,7 @@ fn count(store: &FileStore, file: &Path) {
     let deadline = late();
     let _lease = loop {
         assert!(Instant::now() < deadline);
-        match store.try_lease(NAME, deadline).unwrap() {
+        match store.lease(NAME).unwrap() {
             Some(lease) => break lease,
             None => store.wait(NAME, deadline).unwrap(),
         }
@@ -696,7 +778,7 @@ fn count(store: &FileStore, file: &Path) {
 /// Works on a disk of 64 KiB.
 fn fill(store: &FileStore, dir: &Path) {
     let (old, room) = (vec![1; 1000], 4096);
-    store.put(NAME, &old, LIFE, late()).unwrap();
+    store.put(NAME, &old).unwrap();
     let filler = dir.join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[0; 1024]).is_ok() {}
@@ -704,13 +786,13 @@ fn fill(store: &FileStore, dir: &Path) {
     // Not a byte fits; or some, but not all.
     for free in [0, room] {
         file.set_len(file.metadata().unwrap().len() - free).unwrap();
-        let trouble = store.put(NAME, &[2; 20_000], LIFE, late()).unwrap_err();
+        let trouble = store.put(NAME, &[2; 20_000]).unwrap_err();
         assert!(!trouble.is_of_settings() && trouble.to_string().contains("No space left"), "{trouble}");
-        assert_eq!(store.get(NAME, late()).unwrap().as_deref(), Some(&old[..]));
+        assert_eq!(store.get(NAME).unwrap().as_deref(), Some(&old[..]));
         assert_eq!(files(dir), ["0123456789abcdef.token", "filler"]);
     }
     file.set_len(0).unwrap();
     let new = [2; 20_000];
-    store.put(NAME, &new, LIFE, late()).unwrap();
-    assert_eq!(store.get(NAME, late()).unwrap().as_deref(), Some(&new[..]));
+    store.put(NAME, &new).unwrap();
+    assert_eq!(store.get(NAME).unwrap().as_deref(), Some(&new[..]));
 }

@@ -1,13 +1,13 @@
 //! A Redis server, shared by machines. What it does for us is small, so its client is: five commands in RESP 2.
 //!
 //! Redis may always be slow, full or gone; that costs a call a second at most, once in a growing while, and never the
-//! token. An entry is `pgaad:1:NAME`, and ends with its token. The right to fetch is `pgaad:1:NAME:lease`, which holds a
+//! token: a session's operations have a second together, the looks of those who wait for another's fetch aside. An entry is `pgaad:1:NAME`, and ends with its token. The right to fetch is `pgaad:1:NAME:lease`, which holds a
 //! number that only its holder knows. It ends by itself ten seconds later: a fetch takes a fraction of one, and where
 //! it takes longer, another machine may as well try. So it is never renewed, and a holder that dies costs the others ten
 //! seconds and not their deadline.
 //!
-//! A connection is open from a miss until the token is there, not from one token to the next: ten thousand machines
-//! with a few processes each would need more connections than a server has.
+//! A connection is open for a session, not from one token to the next: ten thousand machines with a few processes each
+//! would need more connections than a server has.
 
 mod connection;
 #[cfg(test)]
@@ -16,12 +16,11 @@ mod url;
 mod wire;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
-use super::{Lease, Store, Trouble};
+use super::{Session, Store, Trouble};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Roots, Trust, tls_config};
 use crate::os::fork;
@@ -31,7 +30,7 @@ use url::Place;
 pub(crate) use url::Url;
 use wire::Reply;
 
-/// What one operation may take, whatever the deadline.
+/// What the operations of a session may take together, and each look of one who waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who had less time than this has not shown that Redis is slow.
@@ -49,13 +48,14 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
+/// So much of a sealed entry tells it from all others: its version and nonce.
+const MARK: usize = 13;
+
 /// How PTTL says that there is no such key.
 const NOT_THERE: i64 = -2;
 
 /// Tokens of one Redis.
-pub(crate) struct RedisStore(Arc<Server>);
-
-struct Server {
+pub(crate) struct RedisStore {
     url: Url,
     tls: Option<Tls>,
     state: fork::Lock<State>,
@@ -63,7 +63,6 @@ struct Server {
 
 #[derive(Default)]
 struct State {
-    idle: Option<Connection>,
     failures: u32,
     rest: Option<Rest>,
 }
@@ -94,117 +93,94 @@ impl RedisStore {
             }
             _ => None,
         };
-        Ok(Self(Arc::new(Server { url, tls, state: fork::Lock::default() })))
+        Ok(Self { url, tls, state: fork::Lock::default() })
+    }
+
+    fn begin(&self, deadline: Instant) -> RedisSession<'_> {
+        RedisSession { server: self, connection: None, deadline, left: PATIENCE, insists: false, lease: None }
+    }
+
+    /// It is there, but does not do what it was asked; to ask costs nothing, so it is not left alone.
+    fn refusal(&self, reply: Reply) -> Trouble {
+        let why = match reply {
+            Reply::Refused(why) if why.starts_with("MOVED") || why.starts_with("ASK") => {
+                "is one node of a cluster, which pgaad cannot use; it needs a server, or an address that stands for all \
+                 nodes"
+                    .into()
+            }
+            Reply::Refused(why) => format!("refused: {why}"),
+            _ => "gave an answer to something else".into(),
+        };
+        Trouble::of_moment(format!("{} {why}", self.url))
     }
 }
 
 impl Store for RedisStore {
-    fn get(&self, name: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Trouble> {
-        // What is longer is no entry; the beginning of it is none either, and is then replaced.
-        match self.0.ask(&[b"GETRANGE", key(name).as_bytes(), b"0", b"65535"], deadline)? {
-            (Reply::Bytes(Some(entry)), connection) if entry.is_empty() => {
-                self.0.keep(connection);
-                Ok(None)
-            }
-            (Reply::Bytes(entry), _) => Ok(entry),
-            // Something else of that name: no entry, and replaced by one.
-            (Reply::Refused(why), connection) if why.starts_with("WRONGTYPE") => {
-                self.0.keep(connection);
-                Ok(None)
-            }
-            (other, _) => Err(self.0.refusal(other)),
-        }
-    }
-
-    fn put(&self, name: &str, entry: &[u8], life: Duration, deadline: Instant) -> Result<(), Trouble> {
-        let (key, life) = (key(name), milliseconds(life));
-        match self.0.ask(&[b"SET", key.as_bytes(), entry, b"PX", life.as_bytes()], deadline)? {
-            (Reply::Said(_), connection) => {
-                self.0.keep(connection);
-                Ok(())
-            }
-            (other, _) => Err(self.0.refusal(other)),
-        }
-    }
-
-    fn remove(&self, name: &str, deadline: Instant) -> Result<(), Trouble> {
-        match self.0.ask(&[b"DEL", key(name).as_bytes()], deadline)? {
-            (Reply::Number(_), _) => Ok(()),
-            (other, _) => Err(self.0.refusal(other)),
-        }
-    }
-
-    /// The deadline is that of the fetch: who waits for a holder that died must have time left to fetch.
-    fn try_lease(&self, name: &str, deadline: Instant) -> Result<Option<Box<dyn Lease>>, Trouble> {
-        let life = milliseconds(lease_life(deadline.saturating_duration_since(Instant::now())));
-        let (key, holder) = (lease_key(name), random::guid());
-        let command = [b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", life.as_bytes()];
-        let (reply, connection) = self.0.ask(&command, deadline)?;
-        match reply {
-            Reply::Said(_) => {
-                self.0.keep(connection);
-                let server = self.0.clone();
-                Ok(Some(Box::new(RedisLease { server, key, holder, generation: fork::generation() })))
-            }
-            Reply::Bytes(None) => {
-                self.0.keep(connection);
-                Ok(None)
-            }
-            other => Err(self.0.refusal(other)),
-        }
-    }
-
-    fn wait(&self, name: &str, deadline: Instant) -> Result<(), Trouble> {
-        let key = lease_key(name);
-        let mut pause = FIRST_LOOK;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            std::thread::sleep(pause.mul_f64(0.75 + random::fraction() / 2.0).min(left));
-            if deadline <= Instant::now() {
-                return Ok(());
-            }
-            match self.0.ask(&[b"PTTL", key.as_bytes()], deadline)? {
-                (Reply::Number(NOT_THERE), connection) => {
-                    self.0.keep(connection);
-                    return Ok(());
-                }
-                (Reply::Number(left), connection)
-                    if (0..=LONGEST_LEASE.as_millis() as i64).contains(&left) =>
-                {
-                    self.0.keep(connection);
-                }
-                (Reply::Number(_), _) => {
-                    let text = format!(
-                        "{} holds {key}, which none of us made: it would not end in time",
-                        self.0.url
-                    );
-                    return Err(Trouble::of_moment(text));
-                }
-                (other, _) => return Err(self.0.refusal(other)),
-            }
-            pause = (pause + pause / 2).min(LONGEST_LOOK);
-        }
+    fn session(&self, deadline: Instant) -> Box<dyn Session + '_> {
+        Box::new(self.begin(deadline))
     }
 }
 
-struct RedisLease {
-    server: Arc<Server>,
+struct RedisSession<'a> {
+    server: &'a RedisStore,
+    connection: Option<Connection>,
+    deadline: Instant,
+    /// What its operations may still take.
+    left: Duration,
+    /// Whether it asks also a server that is left alone.
+    insists: bool,
+    lease: Option<Lease>,
+}
+
+/// The right to fetch, and the number that proves it.
+struct Lease {
     key: String,
     holder: String,
     generation: u64,
 }
 
-impl Lease for RedisLease {}
-
-impl Drop for RedisLease {
-    fn drop(&mut self) {
-        // A child has a copy of its parent's.
-        if self.generation != fork::generation() {
-            return;
+impl Session for RedisSession<'_> {
+    fn get(&mut self, name: &str) -> Result<Option<Vec<u8>>, Trouble> {
+        // What is longer is no entry; the beginning of it is none either, and is then replaced.
+        match self.ask(&[b"GETRANGE", key(name).as_bytes(), b"0", b"65535"])? {
+            Reply::Bytes(entry) => Ok(entry.filter(|entry| !entry.is_empty())),
+            // Something else of that name: no entry, and replaced by one.
+            Reply::Refused(why) if why.starts_with("WRONGTYPE") => Ok(None),
+            other => Err(self.server.refusal(other)),
         }
-        let (key, holder) = (self.key.as_bytes(), self.holder.as_bytes());
+    }
+
+    fn put(&mut self, name: &str, entry: &[u8], life: Duration) -> Result<(), Trouble> {
+        let (key, life) = (key(name), milliseconds(life));
+        match self.ask(&[b"SET", key.as_bytes(), entry, b"PX", life.as_bytes()])? {
+            Reply::Said(_) => Ok(()),
+            other => Err(self.server.refusal(other)),
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), Trouble> {
+        match self.ask(&[b"DEL", key(name).as_bytes()])? {
+            Reply::Number(_) => Ok(()),
+            other => Err(self.server.refusal(other)),
+        }
+    }
+
+    /// The deadline is that of the fetch: who waits for a holder that died must have time left to fetch.
+    fn try_lease(&mut self, name: &str) -> Result<bool, Trouble> {
+        let life = milliseconds(lease_life(self.deadline.saturating_duration_since(Instant::now())));
+        let (key, holder) = (lease_key(name), random::guid());
+        // Whose it is is asked, too: the first command may have got through on a connection that then broke.
+        let set: wire::Command<'_> = &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", life.as_bytes()];
+        let replies = self.run(|connection| connection.ask_all([set, &[b"GET", key.as_bytes()]]))?;
+        self.got(key, holder, replies)
+    }
+
+    fn release(&mut self) {
+        // A child has a copy of its parent's.
+        let Some(lease) = self.lease.take().filter(|lease| lease.generation == fork::generation()) else { return };
+        let (key, holder) = (lease.key.as_bytes(), lease.holder.as_bytes());
         // If this does not succeed, the lease ends with its time.
-        let _ = self.server.with_connection(Instant::now() + PATIENCE, |connection| {
+        let _ = self.run(|connection| {
             // Not a script: many servers forbid those. If another gets the lease in between, EXEC does nothing.
             let [_, reply] = connection.ask_all([&[b"WATCH", key], &[b"GET", key]])?;
             match reply {
@@ -214,6 +190,121 @@ impl Drop for RedisLease {
                 _ => Ok(()),
             }
         });
+    }
+
+    fn wait(&mut self, name: &str, seen: Option<&[u8]>, until: Instant) -> Result<(), Trouble> {
+        let (entry, lease) = (key(name), lease_key(name));
+        let (last, seen) = ((MARK - 1).to_string(), seen.unwrap_or_default());
+        let seen = &seen[..seen.len().min(MARK)];
+        let left = self.left;
+        let mut pause = FIRST_LOOK;
+        loop {
+            let time = until.saturating_duration_since(Instant::now());
+            std::thread::sleep(pause.mul_f64(0.75 + random::fraction() / 2.0).min(time));
+            if until <= Instant::now() {
+                return Ok(());
+            }
+            // A look of its own time.
+            self.left = PATIENCE;
+            let look: [wire::Command<'_>; 2] =
+                [&[b"GETRANGE", entry.as_bytes(), b"0", last.as_bytes()], &[b"PTTL", lease.as_bytes()]];
+            let replies = self.run(|connection| connection.ask_all(look))?;
+            self.left = left;
+            match replies {
+                [_, Reply::Number(NOT_THERE)] => return Ok(()),
+                [Reply::Bytes(Some(mark)), _] if mark != seen => return Ok(()),
+                [_, Reply::Number(left)] if (0..=LONGEST_LEASE.as_millis() as i64).contains(&left) => {}
+                [_, Reply::Number(_)] => {
+                    let server = &self.server.url;
+                    let text =
+                        format!("{server} holds {lease}, which none of us made: it would not end in time");
+                    return Err(Trouble::of_moment(text));
+                }
+                [_, other] => return Err(self.server.refusal(other)),
+            }
+            pause = (pause + pause / 2).min(LONGEST_LOOK);
+        }
+    }
+
+    fn extend(&mut self, deadline: Instant) {
+        (self.deadline, self.left, self.insists) = (deadline, PATIENCE, true);
+    }
+}
+
+impl Drop for RedisSession<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl RedisSession<'_> {
+    /// Whether the lease was got, by the answers to SET and GET.
+    fn got(&mut self, key: String, holder: String, replies: [Reply; 2]) -> Result<bool, Trouble> {
+        match replies {
+            [Reply::Said(_) | Reply::Bytes(None), Reply::Bytes(current)] => {
+                let is_ours = current.is_some_and(|current| current == holder.as_bytes());
+                let lease = Lease { key, holder, generation: fork::generation() };
+                self.lease = is_ours.then_some(lease);
+                Ok(is_ours)
+            }
+            [Reply::Said(_) | Reply::Bytes(None), other] | [other, _] => Err(self.server.refusal(other)),
+        }
+    }
+
+    fn ask(&mut self, command: wire::Command<'_>) -> Result<Reply, Trouble> {
+        self.run(|connection| connection.ask(command))
+    }
+
+    fn run<T>(&mut self, work: impl Fn(&mut Connection) -> Result<T, Failure>) -> Result<T, Trouble> {
+        let (server, begun) = (self.server, Instant::now());
+        let rest = server.state.with(|state| {
+            let rest = state.rest.as_ref().filter(|rest| begun < rest.until && !self.insists)?;
+            Some(((rest.until - begun).as_secs() + 1, rest.why.clone()))
+        });
+        if let Some((seconds, why)) = rest {
+            let text = format!("{} {why}; it is left alone for {seconds} s", server.url);
+            return Err(Trouble::of_moment(text));
+        }
+        let until = self.deadline.min(begun + self.left);
+        let result = self.attempt(until, &work);
+        self.left = self.left.saturating_sub(begun.elapsed());
+        match result {
+            Ok(value) => {
+                server.state.with(|state| (state.failures, state.rest) = (0, None));
+                Ok(value)
+            }
+            Err(failure) => {
+                let why = failure.to_string();
+                // Who had less time than others has not shown that Redis is slow.
+                if until < self.deadline || until - begun >= FAIR_CHANCE {
+                    server.state.with(|state| state.fail(&why));
+                }
+                Err(Trouble::of_moment(format!("{} {why}", server.url)))
+            }
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        until: Instant,
+        work: impl Fn(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let Some(mut connection) = self.connection.take().filter(Connection::is_good) {
+            connection.set_deadline(until);
+            match work(&mut connection) {
+                // The server closed it meanwhile. A new one will tell whether that is all.
+                Err(Failure::Broken(_)) => {}
+                Ok(value) => {
+                    self.connection = Some(connection);
+                    return Ok(value);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        let mut connection = Connection::open(&self.server.url, self.server.tls.as_ref(), until)?;
+        let value = work(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(value)
     }
 }
 
@@ -233,83 +324,6 @@ fn lease_life(left: Duration) -> Duration {
 /// Redis takes whole ones, from 1 on.
 fn milliseconds(time: Duration) -> String {
     time.as_millis().clamp(1, i64::MAX as u128 / 4).to_string()
-}
-
-impl Server {
-    /// The answer, and the connection for those who will ask more.
-    fn ask(&self, command: wire::Command<'_>, deadline: Instant) -> Result<(Reply, Connection), Trouble> {
-        self.with_connection(deadline, |connection| connection.ask(command))
-    }
-
-    fn with_connection<T>(
-        &self,
-        deadline: Instant,
-        work: impl Fn(&mut Connection) -> Result<T, Failure>,
-    ) -> Result<(T, Connection), Trouble> {
-        let begun = Instant::now();
-        let kept = self.state.with(|state| match &state.rest {
-            Some(rest) if begun < rest.until => {
-                let seconds = (rest.until - begun).as_secs() + 1;
-                Err(Trouble::of_moment(format!(
-                    "{} {}; it is left alone for {seconds} s",
-                    self.url, rest.why
-                )))
-            }
-            _ => Ok(state.idle.take()),
-        })?;
-        let until = deadline.min(begun + PATIENCE);
-        match self.attempt(kept, until, &work) {
-            Ok(done) => {
-                self.state.with(|state| (state.failures, state.rest) = (0, None));
-                Ok(done)
-            }
-            Err(failure) => {
-                let why = failure.to_string();
-                if until - begun >= FAIR_CHANCE {
-                    self.state.with(|state| state.fail(&why));
-                }
-                Err(Trouble::of_moment(format!("{} {why}", self.url)))
-            }
-        }
-    }
-
-    fn attempt<T>(
-        &self,
-        kept: Option<Connection>,
-        until: Instant,
-        work: impl Fn(&mut Connection) -> Result<T, Failure>,
-    ) -> Result<(T, Connection), Failure> {
-        if let Some(mut connection) = kept.filter(Connection::is_good) {
-            connection.set_deadline(until);
-            match work(&mut connection) {
-                // The server closed it meanwhile. A new one will tell whether that is all.
-                Err(Failure::Broken(_)) => {}
-                result => return result.map(|value| (value, connection)),
-            }
-        }
-        let mut connection = Connection::open(&self.url, self.tls.as_ref(), until)?;
-        Ok((work(&mut connection)?, connection))
-    }
-
-    /// For the next operation, which is to come soon. One is enough: a client fetches one token at a time.
-    fn keep(&self, connection: Connection) {
-        // The other one is closed outside the lock.
-        let _other = self.state.with(|state| state.idle.replace(connection));
-    }
-
-    /// It is there, but does not do what it was asked; to ask costs nothing, so it is not left alone.
-    fn refusal(&self, reply: Reply) -> Trouble {
-        let why = match reply {
-            Reply::Refused(why) if why.starts_with("MOVED") || why.starts_with("ASK") => {
-                "is one node of a cluster, which pgaad cannot use; it needs a server, or an address that stands for all \
-                 nodes"
-                    .into()
-            }
-            Reply::Refused(why) => format!("refused: {}", why.chars().take(200).collect::<String>()),
-            _ => "gave an answer to something else".into(),
-        };
-        Trouble::of_moment(format!("{} {why}", self.url))
-    }
 }
 
 impl State {

@@ -29,7 +29,29 @@ fn store(server: &Redis) -> RedisStore {
     open(&server.url(), None)
 }
 
+/// Each operation in a session of its own.
 impl RedisStore {
+    fn get(&self, name: &str, deadline: Instant) -> Result<Option<Vec<u8>>, Trouble> {
+        self.begin(deadline).get(name)
+    }
+
+    fn put(&self, name: &str, entry: &[u8], life: Duration, deadline: Instant) -> Result<(), Trouble> {
+        self.begin(deadline).put(name, entry, life)
+    }
+
+    fn remove(&self) {
+        self.begin(deadline()).remove(NAME).expect("removed");
+    }
+
+    fn try_lease(&self, name: &str, deadline: Instant) -> Result<Option<RedisSession<'_>>, Trouble> {
+        let mut session = self.begin(deadline);
+        Ok(session.try_lease(name)?.then_some(session))
+    }
+
+    fn wait(&self, name: &str, until: Instant) -> Result<(), Trouble> {
+        self.begin(deadline()).wait(name, None, until)
+    }
+
     fn found(&self) -> Option<Vec<u8>> {
         self.get(NAME, deadline()).expect("an answer")
     }
@@ -38,7 +60,7 @@ impl RedisStore {
         self.put(NAME, ENTRY, LIFE, deadline()).expect("put");
     }
 
-    fn lease(&self) -> Option<Box<dyn Lease>> {
+    fn lease(&self) -> Option<RedisSession<'_>> {
         self.try_lease(NAME, deadline()).expect("an answer")
     }
 
@@ -49,7 +71,7 @@ impl RedisStore {
     }
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "not in time: {what}");
@@ -63,7 +85,7 @@ fn wait_for_use(store: &RedisStore) {
 }
 
 fn rests(store: &RedisStore) -> bool {
-    store.0.state.with(|state| state.rest.is_some())
+    store.state.with(|state| state.rest.is_some())
 }
 
 #[test]
@@ -89,7 +111,7 @@ fn every_way_in_serves_everything() {
                 drop(lease);
                 assert_eq!(server.keys(), keys[..1]);
                 assert_eq!(store.found().as_deref(), Some(ENTRY));
-                store.remove(NAME, deadline()).expect("removed");
+                store.remove();
                 assert_eq!((store.found(), server.keys()), (None, Vec::new()));
             }
         }
@@ -97,18 +119,23 @@ fn every_way_in_serves_everything() {
 }
 
 #[test]
-fn a_connection_is_open_from_a_miss_to_the_token() {
+fn a_session_has_one_connection_and_no_longer_than_it_lasts() {
     let server = Redis::start();
-    let (holder, waiter) = (store(&server), store(&server));
-    assert_eq!((holder.found(), waiter.found(), server.clients()), (None, None, 2));
-    let lease = holder.lease();
-    assert!(waiter.lease().is_none());
-    holder.store();
+    let (holding, waiting) = (store(&server), store(&server));
+    let (mut holder, mut waiter) = (holding.begin(deadline()), waiting.begin(deadline()));
+    for session in [&mut holder, &mut waiter] {
+        assert_eq!((session.get(NAME), session.get("01ff")), (Ok(None), Ok(None)));
+    }
+    assert_eq!(holder.try_lease(NAME), Ok(true));
+    assert_eq!(waiter.try_lease(NAME), Ok(false));
+    holder.put(NAME, ENTRY, LIFE).expect("put");
     assert_eq!(server.clients(), 2);
-    drop(lease);
+    drop(holder);
     wait_until("the holder is gone", || server.clients() == 1);
-    waiter.wait(NAME, deadline()).expect("waited");
-    assert!(waiter.found().is_some());
+    waiter.wait(NAME, None, deadline()).expect("waited");
+    assert_eq!(waiter.get(NAME), Ok(Some(ENTRY.to_vec())));
+    waiter.remove(NAME).expect("removed");
+    drop(waiter);
     wait_until("the waiter is gone", || server.clients() == 0);
     assert_eq!(server.connections(), 2);
 }
@@ -117,9 +144,45 @@ fn a_connection_is_open_from_a_miss_to_the_token() {
 fn a_connection_that_was_silent_for_long_is_not_trusted() {
     let server = Redis::start();
     let store = store(&server);
-    assert_eq!((store.found(), store.found(), server.connections()), (None, None, 1));
-    store.0.state.with(|state| state.idle.as_mut().expect("a connection").used -= Duration::from_secs(31));
-    assert_eq!((store.found(), server.connections()), (None, 2));
+    let mut session = store.begin(deadline());
+    assert_eq!((session.get(NAME), session.get(NAME), server.connections()), (Ok(None), Ok(None), 1));
+    session.connection.as_mut().expect("a connection").used -= Duration::from_secs(31);
+    assert_eq!((session.get(NAME), server.connections()), (Ok(None), 2));
+}
+
+#[test]
+fn a_slow_server_has_a_second_for_all_that_is_asked() {
+    let server = Redis::start();
+    let store = store(&server);
+    let mut session = store.begin(deadline());
+    assert_eq!(session.get(NAME), Ok(None));
+    assert!(session.left < PATIENCE);
+    // As if that had taken so long.
+    session.left = Duration::ZERO;
+    assert!(session.get(NAME).is_err() && rests(&store));
+    let trouble = session.try_lease(NAME).expect_err("trouble").to_string();
+    assert!(trouble.contains("it is left alone for"), "{trouble}");
+    // What keeps nobody waiting has a second of its own, and is done all the same.
+    session.extend(deadline());
+    session.put(NAME, ENTRY, LIFE).expect("put");
+    assert!(!rests(&store));
+}
+
+/// The first command got through on a connection that then broke: the second one finds whose it is.
+#[test]
+fn a_lease_that_was_got_on_a_broken_connection_is_ours() {
+    let server = Redis::start();
+    let store = store(&server);
+    let (key, holder) = (lease_key(NAME), "a number of ours");
+    let set: wire::Command<'_> = &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", b"10000"];
+    let get: wire::Command<'_> = &[b"GET", key.as_bytes()];
+    let mut session = store.begin(deadline());
+    let [first, again] = [(); 2].map(|()| session.run(|connection| connection.ask_all([set, get])).expect("answers"));
+    assert_eq!(first, [Reply::Said("OK".into()), Reply::Bytes(Some(holder.into()))]);
+    assert_eq!(again, [Reply::Bytes(None), Reply::Bytes(Some(holder.into()))]);
+    assert_eq!(session.got(key.clone(), holder.into(), again), Ok(true));
+    let other = session.run(|connection| connection.ask_all([set, get])).expect("answers");
+    assert_eq!(session.got(key, "another's".into(), other), Ok(false));
 }
 
 #[test]
@@ -368,12 +431,13 @@ fn a_server_that_hangs_costs_little_and_then_nothing() {
     let server = Redis::start();
     for url in [server.url(), server.tls_url(), server.unix_url()] {
         let [fresh, kept] = [(); 2].map(|()| open(&url, Some(server.ca_file())));
-        assert_eq!(kept.found(), None);
+        let (mut without, mut with) = (fresh.begin(deadline()), kept.begin(deadline()));
+        assert_eq!(with.get(NAME), Ok(None));
         let before = server.connections();
         server.pause();
-        for (store, had_connection) in [(&fresh, false), (&kept, true)] {
+        for (store, session, had_connection) in [(&fresh, &mut without, false), (&kept, &mut with, true)] {
             let begun = Instant::now();
-            let trouble = store.trouble();
+            let trouble = session.get(NAME).expect_err("trouble").to_string();
             // A second, on a machine that is not busy.
             assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
             let doing = if url.starts_with("rediss") && !had_connection {
@@ -383,7 +447,7 @@ fn a_server_that_hangs_costs_little_and_then_nothing() {
             };
             assert!(trouble.contains(&format!("did not answer in time, while {doing}")), "{trouble}");
             // Put off the next try, so that what follows does not depend on the machine's speed.
-            store.0.state.with(|state| {
+            store.state.with(|state| {
                 let rest = state.rest.as_mut().expect("a rest");
                 assert!(rest.until <= Instant::now() + FIRST_REST);
                 rest.until += PATIENCE;
@@ -395,10 +459,10 @@ fn a_server_that_hangs_costs_little_and_then_nothing() {
         server.resume();
         // Nobody knocked again.
         assert!(server.connections() <= before + 1, "{} {before}", server.connections());
-        for store in [fresh, kept] {
-            store.0.state.with(|state| state.rest.as_mut().expect("a rest").until = Instant::now());
-            wait_for_use(&store);
-            assert!(!rests(&store));
+        for store in [&fresh, &kept] {
+            store.state.with(|state| state.rest.as_mut().expect("a rest").until = Instant::now());
+            wait_for_use(store);
+            assert!(!rests(store));
         }
     }
 }
@@ -421,7 +485,8 @@ fn a_server_that_was_killed_is_used_again_when_it_is_back() {
     let server = Redis::start();
     for url in [server.url(), server.tls_url(), server.unix_url()] {
         let [kept, killed] = [(); 2].map(|()| open(&url, Some(server.ca_file())));
-        assert_eq!((kept.found(), killed.found()), (None, None));
+        let mut session = kept.begin(deadline());
+        assert_eq!(session.get(NAME), Ok(None));
         let lease = killed.lease();
         server.crash();
         let trouble = killed.trouble();
@@ -429,10 +494,10 @@ fn a_server_that_was_killed_is_used_again_when_it_is_back() {
         drop(lease);
         server.restart();
         wait_for_use(&killed);
-        // Nobody notices that an idle connection had ended.
-        kept.store();
+        // Nobody notices that the connection had ended.
+        session.put(NAME, ENTRY, LIFE).expect("put");
         assert_eq!(killed.found().as_deref(), Some(ENTRY));
-        kept.remove(NAME, deadline()).expect("removed");
+        killed.remove();
     }
 }
 
@@ -528,29 +593,23 @@ fn a_forked_child_leaves_its_parents_connection_and_lease_alone() {
                 .output()
                 .expect("it runs");
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-            // The parent's, and the child's.
-            assert_eq!(server.connections() - before, 2, "{url}");
-            wait_until("both are gone", || server.clients() == 0);
+            // The parent's two, and the child's two.
+            assert_eq!(server.connections() - before, 4, "{url}");
+            wait_until("all are gone", || server.clients() == 0);
             server.cli(&["FLUSHALL"]);
         }
         return;
     };
     let ca_file = std::env::var_os("PGAAD_TEST_REDIS_CA").map(PathBuf::from);
     let store = open(url.to_str().expect("a URL"), ca_file.as_deref());
-    assert_eq!(store.found(), None);
-    let lease = store.lease();
-    assert!(lease.is_some());
+    let mut session = store.begin(deadline());
+    assert_eq!((session.get(NAME), session.try_lease(NAME)), (Ok(None), Ok(true)));
     if fork::fork() {
-        drop(lease);
-        assert_eq!(store.found(), None);
+        assert_eq!(session.get(NAME), Ok(None));
+        drop(session);
         store.store();
         return;
     }
-    wait_until("the child has put it there", || {
-        let found = store.0.ask(&[b"GETRANGE", b"pgaad:1:00ff", b"0", b"-1"], deadline());
-        let (found, connection) = found.expect("an answer");
-        store.0.keep(connection);
-        found == Reply::Bytes(Some(ENTRY.to_vec()))
-    });
-    assert!(store.lease().is_none());
+    wait_until("the child has put it there", || session.get(NAME) == Ok(Some(ENTRY.to_vec())));
+    assert!(!store.begin(deadline()).try_lease(NAME).expect("an answer"));
 }

@@ -5,6 +5,9 @@ use std::io::{self, BufRead, ErrorKind, Read, Take};
 /// No reply that is read is longer.
 const LONGEST: u64 = 1024 * 1024;
 
+/// So much of what a server says goes into messages.
+const LONGEST_WHY: usize = 200;
+
 /// No reply that is asked for here holds as many others.
 const MOST_PARTS: u64 = 16;
 
@@ -47,7 +50,7 @@ fn reply(from: &mut Take<impl BufRead>, may_have_parts: bool) -> io::Result<Repl
     let text = || String::from_utf8_lossy(rest).into_owned();
     match kind {
         b'+' => Ok(Reply::Said(text())),
-        b'-' => Ok(Reply::Refused(text())),
+        b'-' => Ok(Reply::Refused(text().chars().filter(|c| !c.is_control()).take(LONGEST_WHY).collect())),
         b':' => number(rest).map(Reply::Number),
         b'$' => Ok(Reply::Bytes(match length(rest)? {
             Some(length) => Some(bytes(from, length)?),
