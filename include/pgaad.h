@@ -326,18 +326,25 @@ struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
                                               int expand_dbname);
 
 /**
- * Drops the client's tokens, so that the next call fetches one. The default client also reads its environment anew;
- * where the environment is not right, the error says so now and at each use.
+ * Drops the client's tokens, in this process and in a shared cache, so that the next call fetches one, and so does each
+ * process that holds none yet; one that has a token in memory keeps it until it is to be refreshed. A token that
+ * another process is fetching meanwhile is not shared either. The default client also reads its environment anew; where
+ * the environment is not right, the error says so now and at each use.
+ *
+ * PGAAD_NETWORK: dropped here, but the shared cache could not be reached, and others may still take it from there; call
+ * again. This waits for a second at most, also where the cache is left alone after a failure.
  */
 pgaad_status pgaad_client_invalidate(pgaad_client *client,
                                      char **errmsg);
 
 /**
  * What a client has, did and failed with, as one JSON object, for people and monitors: "credential" in use, "tid",
- * "appid", "oid", "aud" and "user" of its token, "origin" of the token ("entra", "file", "redis"), "expires_on",
- * "last_good_fetch", "next_refresh" and "failing_since" (Unix seconds or null), the counts "hits" (calls that had a token
- * at once), "misses" (calls that fetched), "waits" (calls that waited for another's fetch), "refreshes" and "failures" (of
- * fetches), "last_error", and "settings": where each came from. Members may be added. Never a secret or a token.
+ * "appid", "oid", "aud" and "user" of its token, "origin" of the token ("entra", "file", "redis": where this process got
+ * it, which then has it in memory), "expires_on", "last_good_fetch", "next_refresh" and "failing_since" (Unix seconds or
+ * null), the counts "hits" (calls that had a token at once), "misses" (calls that fetched), "waits" (calls that waited
+ * for another's fetch), "refreshes" (fetches, and finds in a shared cache) and "failures" (of them), "last_error", and
+ * "settings": where each came from. All of it is of the token for databases of the client's own cloud. Members may be
+ * added. Never a secret or a token.
  *
  * json: out, to be given back with pgaad_free.
  */

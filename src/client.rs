@@ -446,6 +446,15 @@ impl Shared {
         Ok(if replaced { made } else { before.as_ref().cloned().unwrap_or(made) })
     }
 
+    /// Drops the tokens of the client that is there, which may be another identity's than the environment now says, and
+    /// makes one from that.
+    pub(crate) fn renew(&self) -> Result<(), Error> {
+        let before = self.0.swap(None).map_or(Ok(()), |before| before.invalidate());
+        self.get_or_make()?.invalidate()?;
+        // A cache that it could never use is none of now.
+        before.or_else(|error| if error.kind() == ErrorKind::Config { Ok(()) } else { Err(error) })
+    }
+
     pub(crate) fn put(&self, client: Client) {
         self.0.store(Some(Arc::new(client)));
     }

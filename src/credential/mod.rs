@@ -28,6 +28,7 @@ mod workload_identity;
 
 mod chain; //     the first source that is here
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, Instant};
 
 pub(crate) use callback::{Callback, Supplied};
@@ -335,12 +336,7 @@ type Make = fn(&Settings) -> Result<Box<dyn Source>, Lack>;
 /// Of a file's bytes; 0 for one that can't be read.
 fn mark_of(path: &std::path::Path) -> u64 {
     let bytes = crate::os::read_plain(path, 1024 * 1024).map(zeroize::Zeroizing::new);
-    bytes.map_or(0, |bytes| {
-        std::hash::BuildHasher::hash_one(
-            &std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(),
-            &*bytes,
-        )
-    })
+    bytes.map_or(0, |bytes| BuildHasherDefault::<DefaultHasher>::default().hash_one(&*bytes))
 }
 
 /// The source that `auth` names.

@@ -154,7 +154,11 @@ mod tests {
             ("just asked for", Entry { asked: at(0), ..entry() }, true),
             ("by a clock that is a little ahead", Entry { asked: at(60), ..entry() }, true),
             ("from the future", Entry { asked: at(61), ..entry() }, false),
-            ("from the far future", Entry { asked: Duration::from_millis(u64::MAX), expires_on: i64::MAX, ..entry() }, false),
+            (
+                "from the far future",
+                Entry { asked: Duration::from_millis(u64::MAX), expires_on: i64::MAX, ..entry() },
+                false,
+            ),
             ("with a second to live", Entry { expires_on: NOW + 1, refresh_in: None, ..entry() }, true),
             ("expired", Entry { expires_on: NOW, refresh_in: None, ..entry() }, false),
             ("expired long ago", Entry { asked: Duration::ZERO, expires_on: 5000, ..entry() }, false),

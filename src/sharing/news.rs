@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn those_who_wait_are_told_when_to_ask_again() {
         for retry in [Retry::Never, Retry::After(Duration::from_secs(3600))] {
-            let failure = failure_for(&refused(ErrorKind::Throttled, retry, None), None).expect("it is for all");
+            let failure =
+                failure_for(&refused(ErrorKind::Throttled, retry, None), None).expect("it is for all");
             assert_eq!(failure.retry, retry);
         }
     }
@@ -145,7 +146,9 @@ mod tests {
             let text = format!("refused {} {kind} 9000  why", os::unix_now() - age);
             assert_eq!(News::from_text(text.as_bytes()).is_some(), is_news, "{age} s old");
         }
-        for text in ["", "refused", "refused 1", "refused x 5 0 m why", "refused 1 99 0 m why", "else", "dropped "] {
+        for text in
+            ["", "refused", "refused 1", "refused x 5 0 m why", "refused 1 99 0 m why", "else", "dropped "]
+        {
             assert!(News::from_text(text.as_bytes()).is_none(), "{text}");
         }
         assert!(matches!(told(&News::Dropped), Some(News::Dropped)));

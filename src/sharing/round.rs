@@ -135,7 +135,9 @@ impl<'a> Round<'a> {
         self.sharing.has_worked.store(true, Relaxed);
         let now = Moment::now();
         let plain = self.seen.as_ref().and_then(|sealed| self.key.open(&self.name, sealed));
-        let Some(entry) = plain.and_then(|plain| Entry::from_bytes(&plain, now.unix())) else { return Ok(None) };
+        let Some(entry) = plain.and_then(|plain| Entry::from_bytes(&plain, now.unix())) else {
+            return Ok(None);
+        };
         let (token, user) = entry.into_token(now);
         if !self.sharing.seen.with(|seen| seen.admits(self.scope, token.asked)) {
             return Ok(None);

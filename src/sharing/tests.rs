@@ -139,7 +139,8 @@ fn process_with(
     fetch: impl Fn() -> Result<(), Error> + Send + Sync + 'static,
 ) -> Sharing {
     let settings = format!("cache=file cache_id=a {key}");
-    let settings = Arc::new(Settings::read_for_callback(&settings, Environment::of(&|_| None)).expect("settings"));
+    let settings =
+        Arc::new(Settings::read_for_callback(&settings, Environment::of(&|_| None)).expect("settings"));
     let name = name.to_string();
     let supply = move |_: &str, _: Duration| {
         let token = || Supplied { token: Secret::new(name.clone()), expires_on: Some(os::unix_now() + 3600) };

@@ -114,7 +114,9 @@ impl FileStore {
         }
         if found.mode() & 0o077 != 0 {
             let mode = found.mode() & 0o7777;
-            return Err(self.fault(&format!("others may use it (mode {mode:04o})"), Some("Make it mode 0700")));
+            return Err(
+                self.fault(&format!("others may use it (mode {mode:04o})"), Some("Make it mode 0700"))
+            );
         }
         self.judge_way(&self.dir, 1)?;
         Ok(directory)

@@ -379,14 +379,14 @@ fn a_way_that_another_user_can_lay_is_not_taken() {
     symlink(&home, own.join("to_ann")).unwrap();
     symlink(&own, home.join("to_own")).unwrap();
     for dir in [home.join("below"), home.join("below/deeper"), own.join("to_ann/below")] {
-        let trouble = FileStore::at(&dir).err().expect("refused");
+        let trouble = FileStore::at(&dir).expect_err("refused");
         let text = trouble.to_string();
         assert!(trouble.is_of_settings() && text.contains("belongs to user 12345"), "{text}");
     }
     assert_eq!(files(&home), ["to_own"], "something was made");
     // Where nobody named it, it is no fault, but no cache.
     let read = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
-    let trouble = FileStore::open(None, Environment::of(&read)).err().expect("refused");
+    let trouble = FileStore::open(None, Environment::of(&read)).expect_err("refused");
     assert!(!trouble.is_of_settings() && trouble.to_string().contains("12345"), "{trouble}");
     assert_eq!(files(&home), ["to_own"], "something was made");
     // What counts is where it leads.

@@ -170,14 +170,17 @@ impl Session for RedisSession<'_> {
         let life = milliseconds(lease_life(self.deadline.saturating_duration_since(Instant::now())));
         let (key, holder) = (lease_key(name), random::guid());
         // Whose it is is asked, too: the first command may have got through on a connection that then broke.
-        let set: wire::Command<'_> = &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", life.as_bytes()];
+        let set: wire::Command<'_> =
+            &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", life.as_bytes()];
         let replies = self.run(|connection| connection.ask_all([set, &[b"GET", key.as_bytes()]]))?;
         self.got(key, holder, replies)
     }
 
     fn release(&mut self) {
         // A child has a copy of its parent's.
-        let Some(lease) = self.lease.take().filter(|lease| lease.generation == fork::generation()) else { return };
+        let Some(lease) = self.lease.take().filter(|lease| lease.generation == fork::generation()) else {
+            return;
+        };
         let (key, holder) = (lease.key.as_bytes(), lease.holder.as_bytes());
         // If this does not succeed, the lease ends with its time.
         let _ = self.run(|connection| {

@@ -177,7 +177,8 @@ fn a_lease_that_was_got_on_a_broken_connection_is_ours() {
     let set: wire::Command<'_> = &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", b"10000"];
     let get: wire::Command<'_> = &[b"GET", key.as_bytes()];
     let mut session = store.begin(deadline());
-    let [first, again] = [(); 2].map(|()| session.run(|connection| connection.ask_all([set, get])).expect("answers"));
+    let [first, again] =
+        [(); 2].map(|()| session.run(|connection| connection.ask_all([set, get])).expect("answers"));
     assert_eq!(first, [Reply::Said("OK".into()), Reply::Bytes(Some(holder.into()))]);
     assert_eq!(again, [Reply::Bytes(None), Reply::Bytes(Some(holder.into()))]);
     assert_eq!(session.got(key.clone(), holder.into(), again), Ok(true));
