@@ -366,7 +366,7 @@ impl Client {
                 Purpose::OtherCloud(cloud) => cloud.scope(),
                 _ => COSMOS_SCOPE,
             });
-            sharing.forget(others.chain([self.scope()]))
+            sharing.forget([self.scope()].into_iter().chain(others))
         });
         self.database.clear();
         self.others.iter().for_each(|(_, slot)| slot.clear());

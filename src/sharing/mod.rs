@@ -203,7 +203,9 @@ impl Sharing {
         self.seen.with(|seen| seen.dropped = Some(os::since_boot()));
         let deadline = Instant::now() + TIME_TO_TELL;
         let drop = |scope| self.round(scope, deadline).and_then(|mut round| round.forget().map_err(failure));
-        scopes.map(|scope| drop(scope).map_err(|failure| not_dropped(&failure.error))).collect()
+        // Each is tried, within that time.
+        let results: Vec<_> = scopes.map(drop).collect();
+        results.into_iter().collect::<Result<_, _>>().map_err(|failure: Failure| not_dropped(&failure.error))
     }
 }
 
