@@ -332,7 +332,7 @@ struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
  * the environment is not right, the error says so now and at each use.
  *
  * PGAAD_NETWORK: dropped here, but the shared cache could not be reached, and others may still take it from there; call
- * again. This waits for a second at most, also where the cache is left alone after a failure.
+ * again. This waits for two seconds at most, also where the cache is left alone after a failure.
  */
 pgaad_status pgaad_client_invalidate(pgaad_client *client,
                                      char **errmsg);

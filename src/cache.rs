@@ -18,6 +18,9 @@ use crate::token::{Aging, Schedule};
 /// A refusal is not asked for again for so long: a storm of connections makes one request.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 
+/// How often is looked meanwhile whether another process has a token.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
 /// The pause after a failed refresh while the old token lives; it doubles up to the longest.
 const AFTER_FAILED_REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -74,6 +77,8 @@ struct Held<T> {
 struct State<T> {
     flight: Option<Arc<Fetching<T>>>,
     look: Option<Arc<Looking<T>>>,
+    /// When a look began last, on the boot clock.
+    looked: Option<Duration>,
     failed: Option<Failed>,
     failures: u32,
     /// In Unix seconds.
@@ -87,6 +92,7 @@ impl<T> Default for State<T> {
         Self {
             flight: None,
             look: None,
+            looked: None,
             failed: None,
             failures: 0,
             last_good: None,
@@ -267,9 +273,16 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     fn look(self: &Arc<Self>, deadline: Instant) -> Option<Arc<T>> {
         self.look.as_ref()?;
         let (flight, is_first) = self.state.with(|state| match &state.look {
-            Some(flight) if self.is_under_way(flight) => (flight.clone(), false),
-            _ => (state.look.insert(Arc::new(Flight::new())).clone(), true),
-        });
+            Some(flight) if self.is_under_way(flight) => Some((flight.clone(), false)),
+            _ => {
+                let now = os::since_boot();
+                if state.looked.is_some_and(|looked| now < looked + BETWEEN_LOOKS) {
+                    return None;
+                }
+                state.looked = Some(now);
+                Some((state.look.insert(Arc::new(Flight::new())).clone(), true))
+            }
+        })?;
         if is_first {
             let until = Instant::now() + self.fetch_time;
             let (slot, flown) = (self.clone(), flight.clone());
@@ -318,7 +331,8 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
                 land(result);
             }
         };
-        let desk = Desk { meanwhile: &meanwhile, done: &done };
+        let can_wait = || self.living().is_some_and(|held| !held.schedule.is_stale());
+        let desk = Desk { can_wait: &can_wait, meanwhile: &meanwhile, done: &done };
         for _ in 0..2 {
             let ended = bug::contain(|| (self.fetch)(deadline, &desk));
             if let (Err(bug), false) = (ended, has_landed.get()) {
@@ -438,7 +452,8 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
     pub(crate) fn clear(&self) {
         self.state.with(|state| {
             self.held.store(None);
-            (state.flight, state.look, state.failed, state.failures) = (None, None, None, 0);
+            (state.flight, state.look, state.looked) = (None, None, None);
+            (state.failed, state.failures) = (None, 0);
         });
     }
 }

@@ -142,7 +142,7 @@ impl Client {
                     (desk.meanwhile)(token);
                 };
                 let done = |fetched: Result<Token, Failure>| (desk.done)(fetched.inspect(remember));
-                let desk = Desk { meanwhile: &meanwhile, done: &done };
+                let desk = Desk { can_wait: desk.can_wait, meanwhile: &meanwhile, done: &done };
                 match &sharing {
                     Some(sharing) => sharing.token(&scope, deadline, &desk),
                     None => done(credential.fetch(&settings, &scope, deadline)),
@@ -168,10 +168,10 @@ impl Client {
                     Err(failure) => (desk.done)(Err(failure)),
                     Ok(token) => {
                         let name = own_name(&token, " for Azure Resource Manager");
-                        (desk.done)(Ok(of_token(name.clone(), &token)));
                         if let (Some(sharing), Ok(name)) = (&sharing, &name) {
-                            sharing.keep_user(scope, name);
+                            sharing.keep_user(scope, name, deadline);
                         }
+                        (desk.done)(Ok(of_token(name, &token)));
                     }
                 }
             };
@@ -449,10 +449,15 @@ impl Shared {
     /// Drops the tokens of the client that is there, which may be another identity's than the environment now says, and
     /// makes one from that.
     pub(crate) fn renew(&self) -> Result<(), Error> {
-        let before = self.0.swap(None).map_or(Ok(()), |before| before.invalidate());
-        self.get_or_make()?.invalidate()?;
+        let before = self.0.swap(None);
+        let dropped = before.as_ref().map_or(Ok(()), |before| before.invalidate());
+        let client = self.get_or_make()?;
+        // What one has dropped, its like need not drop again.
+        if dropped.is_err() || before.is_none_or(|before| before.settings != client.settings) {
+            client.invalidate()?;
+        }
         // A cache that it could never use is none of now.
-        before.or_else(|error| if error.kind() == ErrorKind::Config { Ok(()) } else { Err(error) })
+        dropped.or_else(|error| if error.kind() == ErrorKind::Config { Ok(()) } else { Err(error) })
     }
 
     pub(crate) fn put(&self, client: Client) {

@@ -7,9 +7,11 @@ use crate::os::fork;
 
 /// Where one who fetches hands over what there is.
 pub(crate) struct Desk<'a, T, E> {
+    /// Whether those who ask have something that will do for now.
+    pub(crate) can_wait: &'a dyn Fn() -> bool,
     /// Takes something old that will do, though a newer one is wanted.
     pub(crate) meanwhile: &'a dyn Fn(T),
-    /// Takes the result. Those who wait have it at once; what is done after that keeps nobody waiting.
+    /// Takes the result. Those who wait have it at once, unless it is their own thread that fetches.
     pub(crate) done: &'a dyn Fn(Result<T, E>),
 }
 

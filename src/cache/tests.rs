@@ -101,6 +101,8 @@ struct Model {
     /// What another process has.
     shared: Option<Thing>,
     is_fetching: bool,
+    /// When somebody looked there last.
+    looked: Option<Duration>,
     failed: Option<Failed>,
     failures: u32,
     last_good: Option<i64>,
@@ -166,6 +168,10 @@ impl Model {
 
     /// In the pause after a refusal: what another process has.
     fn look(&mut self) -> Option<Answer> {
+        if self.looked.is_some_and(|looked| self.boot < looked + seconds(1)) {
+            return None;
+        }
+        self.looked = Some(self.boot);
         let shared = self.shared?;
         if self.boot < self.ends(&shared).0 && self.unix < shared.ends_on {
             self.keep(shared);
@@ -218,7 +224,7 @@ impl Model {
     }
 
     fn clear(&mut self) {
-        (self.held, self.failed, self.failures, self.is_fetching) = (None, None, 0, false);
+        (self.held, self.failed, self.failures, self.is_fetching, self.looked) = (None, None, 0, false, None);
     }
 
     /// When the next fetch is due by the wall clock.

@@ -170,6 +170,8 @@ pub(crate) struct Failure {
     pub(crate) retry: Retry,
     /// Whether the source is here: it was configured, and failed or refused. No other may answer in its place.
     is_here: bool,
+    /// Whether all who show the same proof are told the same, wherever they are.
+    pub(crate) holds_everywhere: bool,
 }
 
 /// Whether, and when, the same request may be sent again.
@@ -201,7 +203,12 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { is_here: error.kind() != ErrorKind::Unavailable, error, retry: Retry::Never }
+        Self {
+            is_here: error.kind() != ErrorKind::Unavailable,
+            error,
+            retry: Retry::Never,
+            holds_everywhere: false,
+        }
     }
 }
 

@@ -488,7 +488,7 @@ unsafe fn connect<'a>(
 /// the environment is not right, the error says so now and at each use.
 ///
 /// PGAAD_NETWORK: dropped here, but the shared cache could not be reached, and others may still take it from there; call
-/// again. This waits for a second at most, also where the cache is left alone after a failure.
+/// again. This waits for two seconds at most, also where the cache is left alone after a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_client_invalidate(
     client: *mut pgaad_client,

@@ -207,6 +207,11 @@ impl Sources<'_> {
 }
 
 impl Settings {
+    /// Whether tokens come from the program's own function, on the threads of the calls that need them.
+    pub(crate) fn is_fetched_by_callers(&self) -> bool {
+        self.auth == Auth::Callback && !self.callback_on_any_thread
+    }
+
     /// Reads the settings string, which has the grammar of a conninfo string, and what it leaves out from `env`.
     pub(crate) fn read(settings: &str, env: Environment<'_>) -> Result<Self, Error> {
         Self::read_for(settings, env, auth)

@@ -4,18 +4,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::{CLOCKS_DIFFER, LONGEST_LIFE};
 use crate::os;
 use crate::secret::Secret;
 use crate::token::{Moment, Origin, Token};
 
 /// Of the format, which a reader must know.
 const VERSION: u8 = 1;
-
-/// How far ahead the clock of the machine that wrote an entry may be, in seconds.
-const CLOCKS_DIFFER: i64 = 60;
-
-/// Longer than any token lives, in seconds: Entra's end within 28 hours.
-const LONGEST_LIFE: i64 = 48 * 60 * 60;
 
 /// A token for whoever shares the cache. The times are the wall clock's, which is all that machines have in common.
 #[derive(Debug, PartialEq)]
@@ -91,9 +86,9 @@ impl Entry {
         let (user, token) = (str::from_utf8(user).ok()?, str::from_utf8(token).ok()?);
         let asked = Duration::from_millis(u64::try_from(asked).ok()?);
         let life = expires_on.checked_sub(os::seconds(asked))?;
-        let is_usable = os::seconds(asked) <= now.saturating_add(CLOCKS_DIFFER)
+        let is_usable = os::seconds(asked) <= now.saturating_add(os::seconds(CLOCKS_DIFFER))
             && now < expires_on
-            && (1..=LONGEST_LIFE).contains(&life)
+            && (1..=os::seconds(LONGEST_LIFE)).contains(&life)
             && (0..life).contains(&refresh_in)
             && !user.contains(char::is_control)
             && !token.is_empty()

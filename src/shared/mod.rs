@@ -13,6 +13,17 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use crate::error::ErrorKind;
+
+/// The longest entry, in bytes; a token has a few thousand.
+pub(crate) const LONGEST_ENTRY: usize = 64 * 1024;
+
+/// Longer than any token lives: Entra's end within 28 hours.
+pub(crate) const LONGEST_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// By how much the clocks of machines may differ.
+pub(crate) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
 /// A place for entries. A name is lower-case hex, fit for a file and for a Redis key.
 ///
 /// Nothing here is needed to get a token: after any [`Trouble`] the caller can go on without.
@@ -21,7 +32,7 @@ pub(crate) trait Store: Send + Sync {
     fn session(&self, deadline: Instant) -> Box<dyn Session + '_>;
 
     /// A key of the store's own, for entries that nothing else seals; only a store that others can't read has one.
-    fn own_key(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+    fn own_key(&self, _deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Trouble> {
         Err(Trouble::of_settings("this cache needs a key: set cache_key (PGAAD_CACHE_KEY)"))
     }
 }
@@ -56,22 +67,33 @@ pub(crate) trait Session {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trouble {
     text: String,
-    of_settings: bool,
+    kind: ErrorKind,
 }
 
 impl Trouble {
-    /// It stays until somebody sets something right: `PGAAD_CONFIG` at first use.
+    /// It stays until somebody sets something right.
     pub(crate) fn of_settings(text: impl Into<String>) -> Self {
-        Self { text: text.into(), of_settings: true }
+        Self { text: text.into(), kind: ErrorKind::Config }
     }
 
     /// It may be over the next time: a full disk, a server that is down.
     pub(crate) fn of_moment(text: impl Into<String>) -> Self {
-        Self { text: text.into(), of_settings: false }
+        Self { text: text.into(), kind: ErrorKind::Network }
     }
 
+    /// There is no store for this process, and nobody said that there is to be one at that place.
+    pub(crate) fn not_here(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: ErrorKind::Unavailable }
+    }
+
+    /// The kind of the error that it is to a call which can't go on without.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    #[cfg(test)]
     pub(crate) fn is_of_settings(&self) -> bool {
-        self.of_settings
+        self.kind == ErrorKind::Config
     }
 }
 

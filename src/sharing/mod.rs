@@ -1,17 +1,22 @@
-//! A token that processes and machines share: one of them fetches it, all have it, and while it lives nobody is without.
+//! A token that processes and machines share: one of them fetches it, all have it, and while it lives nobody is
+//! without.
 //!
 //! Whoever needs a token looks for one in the store, then asks for the right to fetch; who has it looks once more,
-//! fetches, and puts the token there; the others wait for that and look again. A
-//! refusal that holds for them too is told to those who were waiting, so that ten thousand machines don't ask one after
-//! the other. Any other failure may be one machine's own: then each tries by itself, as without a store. Nothing that the
-//! store does or doesn't do costs the token.
+//! fetches, and puts the token there; the others wait for that and look again. Nothing that the store does or doesn't
+//! do costs the token.
 //!
-//! Ten thousand machines that start together: each asks the store three times (entry, news, lease), one asks Entra; the
-//! others look four times in the first second, so the store sees some 70,000 small commands in it, and all have the token
-//! a second after it is there. A Redis on two cores answers 100,000 a second, and 2,800 new connections by TLS: there,
-//! those who get none within a second fetch by themselves. Where the one that asks gets no answer, the lease ends after
-//! ten seconds and the next one asks; who has waited for six to nine tenths of its time, each for another part, asks by
-//! itself: some 1,100 requests a second for nine seconds, of a timeout of thirty, and not ten thousand at once.
+//! A refusal that holds for all (a wrong secret, too many requests) is told to those who were waiting, so that ten
+//! thousand machines don't ask one after the other. Any other failure may be one machine's own: who still has a token
+//! goes on with it, and asks again after a pause that grows; who has none asks for itself.
+//!
+//! Ten thousand machines that start together: each asks the store four times (entry, news, and for the lease, in two
+//! commands), one asks Entra; the others look four times in the first second, again with two commands. So the store
+//! sees some 140,000 small commands in it, about what a Redis on two cores answers, and all have the token a second or
+//! two after it is there. By TLS it takes on 2,800 new connections a second: there, those who get none within a second
+//! fetch by themselves. Where the one that asks gets no answer, the lease ends after ten seconds and the next one asks;
+//! who has waited for six to nine tenths of its time, each for another part, asks by itself: some 1,100 requests a
+//! second for nine seconds, of a timeout of thirty, and not ten thousand at once. Where the one that asks fails, those
+//! without a token ask within a second, as they would without a store.
 //!
 //! A token that was dropped is taken by nobody from the store: it is removed, a note is left for whoever is fetching at
 //! that time, and the process that dropped it takes nothing that was asked for before. An old entry that somebody puts
@@ -27,7 +32,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use once_cell::race::OnceBox;
-use zeroize::Zeroizing;
 
 use crate::credential::{Credential, Failure};
 use crate::error::{Error, ErrorKind};
@@ -38,15 +42,12 @@ use crate::settings::{CachePlace, Settings, SharedCache, config};
 use crate::shared::file::FileStore;
 use crate::shared::redis::{RedisStore, Url};
 use crate::shared::seal::Key;
-use crate::shared::{Store, Trouble};
-use crate::token::{Origin, Token};
+use crate::shared::{CLOCKS_DIFFER, Store, Trouble};
+use crate::token::{Origin, Schedule, Token};
 use round::Round;
 
 /// What is told to the others, and dropped, may take so much.
 const TIME_TO_TELL: Duration = Duration::from_secs(1);
-
-/// An entry that was asked for so much earlier than one that was seen has been put back; clocks differ by less.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Sharing {
     settings: Arc<Settings>,
@@ -55,25 +56,23 @@ pub(crate) struct Sharing {
     identity: String,
     origin: Origin,
     store: OnceBox<Box<dyn Store>>,
-    /// The store's, read once.
-    own_key: OnceBox<Zeroizing<Vec<u8>>>,
     /// Whether the store ever was of use: later, not even a setting that went wrong costs the token.
     has_worked: AtomicBool,
     seen: Lock<Seen>,
 }
 
-/// What entries can't be true any more; on the boot clock.
+/// Which entries are not taken any more; on the boot clock.
 #[derive(Default)]
 struct Seen {
-    /// When the newest token of each scope was asked for.
+    /// When the newest token of each scope was asked for: much older ones have been put back.
     newest: HashMap<String, Duration>,
     /// When tokens were dropped.
     dropped: Option<Duration>,
 }
 
 impl Seen {
-    /// Whether a token of that time may be taken from the store, or put there.
-    fn admits(&mut self, scope: &str, asked: Duration) -> bool {
+    /// Whether a token of that time may be taken from the store. Remembers the newest.
+    fn take(&mut self, scope: &str, asked: Duration) -> bool {
         if self.dropped.is_some_and(|dropped| asked <= dropped) {
             return false;
         }
@@ -112,7 +111,6 @@ impl Sharing {
             identity,
             origin,
             store: OnceBox::new(),
-            own_key: OnceBox::new(),
             has_worked: AtomicBool::new(false),
             seen: Lock::default(),
         }))
@@ -140,15 +138,14 @@ impl Sharing {
     }
 
     /// What seals the entries.
-    fn key(&self, store: &dyn Store) -> Result<Key, Failure> {
+    fn key(&self, store: &dyn Store, deadline: Instant) -> Result<Key, Failure> {
         if let Some(bytes) = self.cache().key()? {
             return Ok(Key::of(&bytes));
         }
         if let Some(secret) = self.credential.stable_secret()? {
             return Ok(Key::of(secret.reveal().as_bytes()));
         }
-        let own = self.own_key.get_or_try_init(|| store.own_key().map(Box::new).map_err(failure))?;
-        Ok(Key::of(own))
+        store.own_key(deadline).map(|key| Key::of(&key)).map_err(failure)
     }
 
     /// Hands over a token that needs no newer one yet: from the store, or fetched for all.
@@ -168,7 +165,7 @@ impl Sharing {
 
     fn round<'a>(&'a self, scope: &'a str, deadline: Instant) -> Result<Round<'a>, Failure> {
         let store = self.store()?;
-        let key = self.key(store)?;
+        let key = self.key(store, deadline)?;
         Ok(Round::of(self, store.session(deadline), key, scope, deadline))
     }
 
@@ -179,14 +176,23 @@ impl Sharing {
     }
 
     /// Keeps that name with the token in the store.
-    pub(crate) fn keep_user(&self, scope: &str, user: &str) {
-        let Ok(mut round) = self.round(scope, Instant::now() + TIME_TO_TELL) else { return };
+    pub(crate) fn keep_user(&self, scope: &str, user: &str, deadline: Instant) {
+        let Ok(mut round) = self.round(scope, deadline) else { return };
         round.keep_user(user).unwrap_or_else(|trouble| self.warn(&trouble));
     }
 
     /// Whether those who share the store ask the same service; a managed identity's is its machine's own.
     fn has_one_service(&self) -> bool {
         self.origin == Origin::File || self.credential.has_proof()
+    }
+
+    /// As the client itself will judge a token.
+    fn schedule(&self, token: &Token) -> Schedule {
+        let schedule = Schedule::of(token, self.settings.refresh_before);
+        match self.settings.is_fetched_by_callers() {
+            true => schedule.without_advance(),
+            false => schedule,
+        }
     }
 
     fn fetch(&self, scope: &str, deadline: Instant) -> Result<Token, Failure> {
@@ -202,7 +208,15 @@ impl Sharing {
         // Whatever the store does, this process takes none of these from it again.
         self.seen.with(|seen| seen.dropped = Some(os::since_boot()));
         let deadline = Instant::now() + TIME_TO_TELL;
-        let drop = |scope| self.round(scope, deadline).and_then(|mut round| round.forget().map_err(failure));
+        let drop = |scope| match self.round(scope, deadline) {
+            Ok(mut round) => round.forget().map_err(failure),
+            // This process has no part in it.
+            Err(failure) if failure.error.kind() == ErrorKind::Unavailable => {
+                self.warn(&failure.error);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
         // Each is tried, within that time.
         let results: Vec<_> = scopes.map(drop).collect();
         results.into_iter().collect::<Result<_, _>>().map_err(|failure: Failure| not_dropped(&failure.error))
@@ -225,8 +239,7 @@ fn parse(value: &crate::settings::Value) -> Result<Url, Error> {
 }
 
 fn failure(trouble: Trouble) -> Failure {
-    let kind = if trouble.is_of_settings() { ErrorKind::Config } else { ErrorKind::Unavailable };
-    Error::new(kind, trouble.to_string()).into()
+    Error::new(trouble.kind(), trouble.to_string()).into()
 }
 
 #[cfg(test)]

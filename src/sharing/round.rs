@@ -11,10 +11,15 @@ use crate::os;
 use crate::random;
 use crate::shared::entry::Entry;
 use crate::shared::seal::Key;
-use crate::shared::{Session, Trouble};
-use crate::token::{Moment, Schedule, Token};
+use crate::shared::{LONGEST_ENTRY, Session, Trouble};
+use crate::token::{Moment, Token};
 
-/// One need for a token.
+/// How long it is told that a token was dropped: longer than any fetch.
+const DROP_LIFE: Duration = Duration::from_secs(600);
+
+/// Where each has to ask for itself, they do so within that time.
+const SPREAD: Duration = Duration::from_secs(1);
+
 pub(super) struct Round<'a> {
     sharing: &'a Sharing,
     session: Box<dyn Session + 'a>,
@@ -23,22 +28,24 @@ pub(super) struct Round<'a> {
     name: String,
     scope: &'a str,
     deadline: Instant,
-    /// The entry as it was there last, sealed.
-    seen: Option<Vec<u8>>,
+    has_lease: bool,
+    /// The entry as it was there last, sealed: never twice the same. So are the others.
+    entry: Option<Vec<u8>>,
     /// The user that it names.
     user: Option<String>,
-    /// The news as they were there last, sealed: never twice the same.
+    /// How a fetch last failed.
     news: Option<Vec<u8>>,
+    /// That the token was dropped.
+    drop: Option<Vec<u8>>,
 }
 
 /// What a look at the store, and at what the others do, comes to.
 enum Turn {
     Have(Token),
-    /// It failed for all, this one included.
     Fail(Failure),
     /// To be fetched for all.
     Fetch,
-    /// To be fetched alone.
+    /// To be fetched without the store.
     Alone,
 }
 
@@ -50,14 +57,27 @@ impl<'a> Round<'a> {
         scope: &'a str,
         deadline: Instant,
     ) -> Self {
-        let name = key.name_of(&format!("{}\0{}\0{scope}", sharing.settings.authority, sharing.identity));
-        Self { sharing, session, key, name, scope, deadline, seen: None, user: None, news: None }
+        let name = key.name_of(&["entry", &sharing.settings.authority.to_string(), &sharing.identity, scope]);
+        Self {
+            sharing,
+            session,
+            key,
+            name,
+            scope,
+            deadline,
+            has_lease: false,
+            entry: None,
+            user: None,
+            news: None,
+            drop: None,
+        }
     }
 
     pub(super) fn token(mut self, desk: &Desk<'_, Token, Failure>) {
-        let turn = self.turn(desk.meanwhile).unwrap_or_else(|trouble| {
+        let turn = self.turn(desk).unwrap_or_else(|trouble| {
             self.sharing.warn(&trouble);
-            Turn::Alone
+            // Who has the right to fetch does it for those who wait.
+            if self.has_lease { Turn::Fetch } else { Turn::Alone }
         });
         let fetch = || self.sharing.fetch(self.scope, self.deadline);
         match turn {
@@ -66,80 +86,86 @@ impl<'a> Round<'a> {
             Turn::Alone => (desk.done)(fetch()),
             Turn::Fetch => {
                 let mark = self.mark_of_proof();
-                let is_for_all = self.sharing.has_one_service();
                 let fetched = fetch();
                 let told = fetched.as_ref().map(|token| (token.asked, self.entry_of(token)));
-                let told = told.map_err(|failure| News::of(failure, mark, is_for_all));
+                let told = told.map_err(|failure| News::of(failure, mark, self.sharing.has_one_service()));
                 // A process may end as soon as it has its token, so the others are told before; unless that takes long.
                 let is_told = self.tell(&told).is_ok();
                 self.session.release();
                 (desk.done)(fetched);
+                // What could not be done yet.
                 self.session.extend(Instant::now() + TIME_TO_TELL);
-                let result = if is_told { Ok(()) } else { self.tell(&told) };
-                let result = result.and_then(|()| told.map_or(Ok(()), |(asked, _)| self.take_back(asked)));
-                result.unwrap_or_else(|trouble| self.sharing.warn(&trouble));
+                if !is_told {
+                    self.tell(&told).unwrap_or_else(|trouble| self.sharing.warn(&trouble));
+                }
             }
         }
     }
 
-    fn turn(&mut self, meanwhile: &dyn Fn(Token)) -> Result<Turn, Trouble> {
-        if let Some(token) = self.look(meanwhile)? {
+    fn turn(&mut self, desk: &Desk<'_, Token, Failure>) -> Result<Turn, Trouble> {
+        if let Some(token) = self.look(desk)? {
             return Ok(Turn::Have(token));
         }
-        self.latest()?;
-        // Who waited as long as the others may asks without the right to, and not when they do.
+        self.latest_news()?;
+        // Who waited as long as the others may asks without the right to, and at another time than they do.
         let left = self.deadline.saturating_duration_since(Instant::now());
         let patience = Instant::now() + left.mul_f64(0.6 + 0.3 * random::fraction());
         loop {
-            let has_lease = self.session.try_lease(&self.name)?;
-            if !has_lease {
-                self.session.wait(&self.name, self.seen.as_deref(), patience)?;
+            self.has_lease = self.session.try_lease(&self.name)?;
+            if !self.has_lease {
+                self.session.wait(&self.name, self.entry.as_deref(), patience)?;
             }
-            // Somebody may have fetched since, or been refused.
-            if let Some(token) = self.look(meanwhile)? {
+            // Somebody may have fetched since, or failed.
+            if let Some(token) = self.look(desk)? {
                 return Ok(Turn::Have(token));
             }
             let before = self.news.take();
-            let latest = self.latest()?.filter(|_| self.news != before);
-            match latest {
-                Some(News::Refused(refusal)) => {
-                    if let Some(failure) = refusal.for_proof(self.mark_of_proof().as_deref()) {
-                        return Ok(Turn::Fail(failure));
-                    }
-                    if !has_lease {
-                        return Ok(Turn::Alone);
-                    }
+            let latest = self.latest_news()?.filter(|_| self.news != before);
+            match latest.map(|news| news.for_proof(self.mark_of_proof().as_deref())) {
+                Some(Ok(failure)) => return Ok(Turn::Fail(failure)),
+                // There will be another try, after a pause.
+                Some(Err(failure)) if (desk.can_wait)() => return Ok(Turn::Fail(failure)),
+                Some(Err(_)) if !self.has_lease => {
+                    std::thread::sleep(SPREAD.min(left / 10).mul_f64(random::fraction()));
+                    return match self.look(desk)? {
+                        Some(token) => Ok(Turn::Have(token)),
+                        None => self.fetch(),
+                    };
                 }
-                Some(News::Failed) if !has_lease => return Ok(Turn::Alone),
-                Some(News::Failed | News::Dropped) | None => {}
+                _ => {}
             }
-            if has_lease || Instant::now() >= patience {
-                return Ok(Turn::Fetch);
+            if self.has_lease || Instant::now() >= patience {
+                return self.fetch();
             }
         }
     }
 
+    fn fetch(&mut self) -> Result<Turn, Trouble> {
+        self.drop = self.session.get(&self.name_of_drop())?;
+        Ok(Turn::Fetch)
+    }
+
     /// The token in the store, if it needs no newer one; else it is what there is meanwhile.
-    fn look(&mut self, meanwhile: &dyn Fn(Token)) -> Result<Option<Token>, Trouble> {
+    fn look(&mut self, desk: &Desk<'_, Token, Failure>) -> Result<Option<Token>, Trouble> {
         let Some((token, _)) = self.held()? else { return Ok(None) };
-        if Schedule::of(&token, self.sharing.settings.refresh_before).is_fresh() {
+        if self.sharing.schedule(&token).is_fresh() {
             return Ok(Some(token));
         }
-        meanwhile(token);
+        (desk.meanwhile)(token);
         Ok(None)
     }
 
     /// The token in the store, and the user that the entry names; what is none there, is none.
     pub(super) fn held(&mut self) -> Result<Option<(Token, Option<String>)>, Trouble> {
-        self.seen = self.session.get(&self.name)?;
+        self.entry = self.session.get(&self.name)?;
         self.sharing.has_worked.store(true, Relaxed);
         let now = Moment::now();
-        let plain = self.seen.as_ref().and_then(|sealed| self.key.open(&self.name, sealed));
+        let plain = self.entry.as_ref().and_then(|sealed| self.key.open(&self.name, sealed));
         let Some(entry) = plain.and_then(|plain| Entry::from_bytes(&plain, now.unix())) else {
             return Ok(None);
         };
         let (token, user) = entry.into_token(now);
-        if !self.sharing.seen.with(|seen| seen.admits(self.scope, token.asked)) {
+        if !self.sharing.seen.with(|seen| seen.take(self.scope, token.asked)) {
             return Ok(None);
         }
         self.user.clone_from(&user);
@@ -154,76 +180,81 @@ impl<'a> Round<'a> {
     /// Keeps the user's name with the token that is there.
     pub(super) fn keep_user(&mut self, user: &str) -> Result<(), Trouble> {
         // Nobody puts a newer token there meanwhile.
-        if !self.session.try_lease(&self.name)? {
+        self.has_lease = self.session.try_lease(&self.name)?;
+        if !self.has_lease {
             return Ok(());
         }
-        self.latest()?;
+        self.fetch()?;
         let Some((token, _)) = self.held()? else { return Ok(()) };
         self.user = Some(user.into());
-        self.share(token.asked, &self.entry_of(&token))?;
-        self.take_back(token.asked)
+        self.share(token.asked, &self.entry_of(&token))
     }
 
     fn tell(&mut self, what: &Result<(Duration, Entry), News>) -> Result<(), Trouble> {
         match what {
             Ok((asked, entry)) => self.share(*asked, entry),
-            Err(news) => self.publish(news),
+            Err(news) => self.put(&self.name_of_news(), news.to_text().as_bytes(), news::LIFE).map(drop),
         }
     }
 
-    /// Puts a token there that was asked for then.
+    /// Puts a token there that was asked for then, unless it was dropped meanwhile, by whomever.
     fn share(&mut self, asked: Duration, entry: &Entry) -> Result<(), Trouble> {
-        if self.was_dropped_here(asked) {
+        if self.was_dropped(asked)? {
             return Ok(());
         }
         let left = entry.expires_on.saturating_sub(os::unix_now() + 1).max(1);
-        let sealed = self.key.seal(&self.name, &entry.to_bytes())?;
-        self.session.put(&self.name, &sealed, Duration::from_secs(left.unsigned_abs()))
-    }
-
-    fn was_dropped_here(&self, asked: Duration) -> bool {
-        !self.sharing.seen.with(|seen| seen.admits(self.scope, asked))
-    }
-
-    /// Removes it again, if it was dropped while it was fetched, by whomever: who drops says so first, then removes what
-    /// is there.
-    fn take_back(&mut self, asked: Duration) -> Result<(), Trouble> {
-        let before = self.news.take();
-        let is_dropped = matches!(self.latest()?, Some(News::Dropped)) && self.news != before;
-        match is_dropped || self.was_dropped_here(asked) {
-            true => self.session.remove(&self.name),
-            false => Ok(()),
+        let life = Duration::from_secs(left.unsigned_abs());
+        let sealed = self.put(&self.name.clone(), &entry.to_bytes(), life)?;
+        // Who drops says so before it removes what is there; so what was put there after that is found here.
+        if self.was_dropped(asked)? && self.session.get(&self.name)?.as_ref() == Some(&sealed) {
+            self.session.remove(&self.name)?;
         }
+        Ok(())
+    }
+
+    fn was_dropped(&mut self, asked: Duration) -> Result<bool, Trouble> {
+        let here = self.sharing.seen.with(|seen| seen.dropped.is_some_and(|dropped| asked <= dropped));
+        Ok(here || self.session.get(&self.name_of_drop())? != self.drop)
     }
 
     /// Removes the token that is there, and the one that somebody fetches now.
     pub(super) fn forget(&mut self) -> Result<(), Trouble> {
         self.session.extend(self.deadline);
-        // Where there is no room for the news, there is none for that token either.
-        let _ = self.publish(&News::Dropped);
+        // Before it is said, too: who reads it after that knows that it may be removed.
+        self.session.remove(&self.name)?;
+        // Where there is no room for saying so, there is none for that token either.
+        let _ = self.put(&self.name_of_drop(), b"dropped", DROP_LIFE);
         self.session.remove(&self.name)
     }
 
-    fn name_of_news(&self) -> String {
-        format!("{}f", self.name)
+    /// Seals it, and puts it there.
+    fn put(&mut self, name: &str, plain: &[u8], life: Duration) -> Result<Vec<u8>, Trouble> {
+        let sealed = self.key.seal(name, plain)?;
+        // Nobody would read it.
+        if sealed.len() <= LONGEST_ENTRY {
+            self.session.put(name, &sealed, life)?;
+        }
+        Ok(sealed)
     }
 
-    fn latest(&mut self) -> Result<Option<News>, Trouble> {
+    fn name_of_news(&self) -> String {
+        format!("{}n", self.name)
+    }
+
+    fn name_of_drop(&self) -> String {
+        format!("{}d", self.name)
+    }
+
+    fn latest_news(&mut self) -> Result<Option<News>, Trouble> {
         let name = self.name_of_news();
         self.news = self.session.get(&name)?;
         let plain = self.news.as_ref().and_then(|sealed| self.key.open(&name, sealed));
         Ok(plain.and_then(|plain| News::from_text(&plain)))
     }
 
-    fn publish(&mut self, news: &News) -> Result<(), Trouble> {
-        let name = self.name_of_news();
-        let sealed = self.key.seal(&name, news.to_text().as_bytes())?;
-        self.session.put(&name, &sealed, news::LIFE)
-    }
-
     /// Tells the proofs of those who share a key apart; None: this one is nobody else's, or can't be read.
     fn mark_of_proof(&self) -> Option<String> {
         let secret = self.sharing.credential.stable_secret().ok()??;
-        Some(self.key.name_of(&format!("proof\0{}", secret.reveal())))
+        Some(self.key.name_of(&["proof", secret.reveal()]))
     }
 }

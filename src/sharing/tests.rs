@@ -153,12 +153,17 @@ fn process_with(
 }
 
 fn ask_by(sharing: &Sharing, deadline: Instant) -> Result<String, Failure> {
+    ask_with(sharing, deadline, false)
+}
+
+/// `has_one`: whether those who ask have a token that will do for now.
+fn ask_with(sharing: &Sharing, deadline: Instant, has_one: bool) -> Result<String, Failure> {
     let result = Mutex::new(None);
     let done = |fetched: Result<Token, Failure>| {
         let before = result.lock().expect("no panic").replace(fetched);
         assert!(before.is_none(), "two results");
     };
-    sharing.token("scope", deadline, &Desk { meanwhile: &|_| {}, done: &done });
+    sharing.token("scope", deadline, &Desk { can_wait: &|| has_one, meanwhile: &|_| {}, done: &done });
     let token = result.into_inner().expect("no panic").expect("a result")?;
     Ok(token.secret.reveal().into())
 }
@@ -274,4 +279,86 @@ fn an_old_entry_that_is_put_back_is_not_taken_by_who_saw_a_newer_one() {
     assert_eq!(ask(&stranger).expect("a token"), "old");
     assert_eq!(ask(&one).expect("a token"), "one");
     assert_eq!(ask(&stranger).expect("a token"), "one");
+}
+
+/// The holder fails once all the others wait for it; what each of them is told, or asked for.
+fn after_a_failure(shelf: &Arc<Shelf>, has_one: bool) -> (Vec<Result<String, Failure>>, usize) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let processes: Vec<_> = (0..8)
+        .map(|_| {
+            let (shelf, requests) = (shelf.clone(), requests.clone());
+            process(&shelf.clone(), "token", move || {
+                if requests.fetch_add(1, SeqCst) > 0 {
+                    return Ok(());
+                }
+                assert!(shelf.wait_until(Instant::now() + PATIENCE, |state| state.waiters == 7));
+                Err(Error::new(ErrorKind::Protocol, "only here"))
+            })
+        })
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let ask = |process| ask_with(process, deadline, has_one);
+    let results = thread::scope(|scope| {
+        let asking: Vec<_> = processes.iter().map(|process| scope.spawn(move || ask(process))).collect();
+        asking.into_iter().map(|asking| asking.join().expect("no panic")).collect()
+    });
+    (results, requests.load(SeqCst))
+}
+
+#[test]
+fn who_has_a_token_waits_after_a_failure_as_the_one_that_failed() {
+    let shelf = Arc::<Shelf>::default();
+    let (results, requests) = after_a_failure(&shelf, true);
+    assert_eq!(requests, 1);
+    let failures: Vec<_> = results.into_iter().map(|result| result.expect_err("it failed").error).collect();
+    assert!(failures.iter().all(|error| error.message().contains("only here")), "{failures:?}");
+    let own = failures.iter().filter(|error| error.kind() == ErrorKind::Protocol).count();
+    assert_eq!((own, failures.len()), (1, 8));
+}
+
+#[test]
+fn who_has_none_asks_for_itself_and_shares_what_it_gets() {
+    let shelf = Arc::<Shelf>::default();
+    let (results, requests) = after_a_failure(&shelf, false);
+    assert_eq!(results.iter().filter(|result| result.is_err()).count(), 1);
+    // Out of step, so that the later ones find what the first of them got.
+    assert!((2..=8).contains(&requests), "{requests}");
+    assert_eq!(shelf.names().len(), 1);
+    assert_eq!(ask(&process(&shelf, "another", || panic!("there is one"))).expect("a token"), "token");
+}
+
+#[test]
+fn what_is_dropped_while_it_is_fetched_is_there_for_nobody() {
+    for failure_after in [false, true] {
+        let shelf = Arc::<Shelf>::default();
+        let admin = Arc::new(good(&shelf, "admin"));
+        let (dropping, failing) = (admin.clone(), shelf.clone());
+        let holder = process(&shelf, "dropped", move || {
+            dropping.forget(["scope"].into_iter()).expect("dropped");
+            if failure_after {
+                // Its time as the holder is over, and the next one fails.
+                failing.with(|state| state.is_leased = false);
+                let other = process(&failing, "", || Err(Error::new(ErrorKind::Protocol, "no")));
+                assert!(ask(&other).is_err());
+            }
+            Ok(())
+        });
+        assert_eq!(ask(&holder).expect("a token"), "dropped");
+        assert!(shelf.names().is_empty(), "{failure_after}");
+        assert_eq!(ask(&good(&shelf, "new")).expect("a token"), "new");
+    }
+}
+
+#[test]
+fn a_name_that_is_kept_brings_no_dropped_token_back() {
+    let shelf = Arc::<Shelf>::default();
+    let (one, admin) = (good(&shelf, "one"), good(&shelf, "admin"));
+    assert_eq!(ask(&one).expect("a token"), "one");
+    one.keep_user("scope", "ann", Instant::now() + PATIENCE);
+    let held = |sharing: &Sharing| sharing.held("scope", Instant::now() + PATIENCE);
+    assert_eq!(held(&admin).expect("a token").1.as_deref(), Some("ann"));
+    // Nothing is there to keep it with.
+    admin.forget(["scope"].into_iter()).expect("dropped");
+    one.keep_user("scope", "ann", Instant::now() + PATIENCE);
+    assert!(held(&one).is_none() && shelf.names().is_empty());
 }

@@ -14,6 +14,11 @@ pub(super) fn is_about_the_proof(code: u32) -> bool {
     matches!(code, 7000215 | 7000222 | 700024 | 700027 | 50012 | 50013 | 50027 | 500133)
 }
 
+/// Codes that are the same for all who show the same proof. Others may be one machine's own: its address, its clock.
+pub(super) fn holds_everywhere(code: u32) -> bool {
+    matches!(code, 7000215 | 7000222 | 7000218 | 700016 | 700025 | 7000112 | 90002 | 900023 | 700027 | 500011)
+}
+
 /// What to do. `{proof}` stands for the setting that holds the secret.
 pub(super) fn hint(code: u32) -> Option<&'static str> {
     Some(match code {

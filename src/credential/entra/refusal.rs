@@ -33,7 +33,10 @@ pub(super) fn read(
                 return place.try_later(answer, &said);
             }
             let text = refusal(json, &codes, &said, application);
-            Failure::new(ErrorKind::Denied, redact(&text, &[secret]), Retry::Never)
+            let failure = Failure::new(ErrorKind::Denied, redact(&text, &[secret]), Retry::Never);
+            let holds_everywhere =
+                !codes.is_empty() && codes.iter().all(|&code| aadsts::holds_everywhere(code));
+            Failure { holds_everywhere, ..failure }
         }
         _ => {
             let kind = content_type(answer, &[secret]);

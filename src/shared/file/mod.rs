@@ -20,14 +20,11 @@ use zeroize::Zeroizing;
 use lease::FileLease;
 
 use super::seal;
-use super::{Session, Store, Trouble};
+use super::{LONGEST_ENTRY, LONGEST_LIFE, Session, Store, Trouble};
 use crate::environment::Environment;
 use crate::os;
 use crate::os::directory::{self, Directory};
 use crate::random;
-
-/// The longest entry, in bytes; a token has a few thousand.
-const LONGEST: u64 = 64 * 1024;
 
 /// What to do where a directory won't do.
 const ELSEWHERE: &str = "name another directory: PGAAD_CACHE=file:/path.";
@@ -36,13 +33,10 @@ const OWN_KEY: &str = "own.key";
 const OWN_KEY_LENGTH: usize = 32;
 
 /// How long another process may take to make the key.
-const KEY_PATIENCE: Duration = Duration::from_secs(5);
+const KEY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file that is still being written after that is left over from a process that was killed.
 const LEFT_OVER: Duration = Duration::from_secs(60);
-
-/// An entry that was written so long ago has ended, whatever token is in it.
-const LONGEST_LIFE: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Between looks at somebody else's lock; each pause is twice the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -123,7 +117,8 @@ impl FileStore {
     }
 
     /// Nobody but root and this user may put another directory in the place of this one: that would have to be this
-    /// user's alone, too, but an old copy of it would do. Groups may, as a user's own group mostly is allowed to.
+    /// user's alone, too, but an old copy of it would do. A group may: many systems give each user a group of its own, and
+    /// let that write.
     fn judge_way(&self, path: &Path, skip: usize) -> Result<(), Trouble> {
         let real = fs::canonicalize(path).map_err(|error| self.unusable(&error))?;
         for parent in real.ancestors().skip(skip) {
@@ -146,25 +141,28 @@ impl FileStore {
         let why = format!("{path} belongs to user {owner}, and this process is user {user}");
         match self.is_named {
             true => self.fault(&why, None),
-            false => Trouble::of_moment(format!("{} To share tokens, {ELSEWHERE}", self.says(&why))),
+            false => self.not_here(&why),
         }
     }
 
-    /// Removes what killed processes left half written, and entries that ended long ago with their locks; nothing else,
-    /// for the directory may be one that the user keeps other things in.
+    fn not_here(&self, why: &str) -> Trouble {
+        Trouble::not_here(format!("{} To share tokens, {ELSEWHERE}", self.says(why)))
+    }
+
+    /// Removes what killed processes left half written, and entries that ended long ago; nothing else, for the directory
+    /// may be one that the user keeps other things in. Locks stay: somebody may hold them.
     fn sweep(&self, directory: &Directory) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some((limit, lock)) = name.to_str().and_then(longest_life) else { continue };
+            let Some((name, limit)) = name.to_str().and_then(|name| Some((name, longest_age(name)?))) else {
+                continue;
+            };
             let Ok(written) = entry.metadata().and_then(|found| found.modified()) else { continue };
             let now = SystemTime::now();
             // One from the future is of another time, too: a clock was set.
-            let age = now.duration_since(written).unwrap_or_else(|ahead| ahead.duration());
-            if age > limit {
-                for name in name.to_str().into_iter().chain(lock.as_deref()) {
-                    let _ = directory.remove(name);
-                }
+            if now.duration_since(written).unwrap_or_else(|ahead| ahead.duration()) > limit {
+                let _ = directory.remove(name);
             }
         }
     }
@@ -212,6 +210,9 @@ impl FileStore {
             NotADirectory | AlreadyExists => {
                 self.fault("it is no directory, or a link, or leads through a file", None)
             }
+            PermissionDenied | ReadOnlyFilesystem if !self.is_named => {
+                self.not_here(&format!("it cannot be made or opened: {error}"))
+            }
             InvalidFilename | InvalidInput | PermissionDenied | ReadOnlyFilesystem => {
                 self.fault(&format!("it cannot be made or opened: {error}"), None)
             }
@@ -227,8 +228,8 @@ impl Store for FileStore {
     }
 
     /// The key of entries for which no other is given: random, made once, and the same for all who share the directory.
-    fn own_key(&self) -> Result<Zeroizing<Vec<u8>>, Trouble> {
-        let deadline = Instant::now() + KEY_PATIENCE;
+    fn own_key(&self, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        let deadline = deadline.min(Instant::now() + KEY_PATIENCE);
         loop {
             let directory = self.directory()?;
             if let Some(key) = self.find_own_key(&directory)? {
@@ -310,17 +311,17 @@ fn lock_of(name: &str) -> String {
     format!("{name}.lock")
 }
 
-/// How old a file of ours of that name may get, and the lock that goes with it; None: it is not ours, or stays.
-fn longest_life(file: &str) -> Option<(Duration, Option<String>)> {
+/// How old a file of that name may get; None: it is not ours, or stays.
+fn longest_age(file: &str) -> Option<Duration> {
     let name = file.split('.').next().unwrap_or_default();
-    let is_hash = name.len() >= 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let whole = match file.strip_suffix(".new") {
-        Some(new) => new.rsplit_once('.').filter(|(_, guid)| guid.len() == 36)?.0,
-        None => file,
-    };
-    match whole != file {
-        true => (whole == OWN_KEY || is_hash && whole == entry_of(name)).then_some((LEFT_OVER, None)),
-        false => (is_hash && whole == entry_of(name)).then(|| (LONGEST_LIFE, Some(lock_of(name)))),
+    let hash = name.strip_suffix(['n', 'd']).unwrap_or(name);
+    let is_entry = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_ours = |whole: &str| is_entry && whole == entry_of(name);
+    match file.strip_suffix(".new").and_then(|new| new.rsplit_once('.')) {
+        Some((whole, guid)) => {
+            (guid.len() == 36 && (whole == OWN_KEY || is_ours(whole))).then_some(LEFT_OVER)
+        }
+        None => is_ours(file).then_some(LONGEST_LIFE),
     }
 }
 
@@ -345,10 +346,10 @@ fn read(directory: &Directory, name: &str) -> io::Result<Vec<u8>> {
     if found.nlink() > 1 {
         return unfit("it has a second name");
     }
-    if found.len() > LONGEST {
+    if found.len() > LONGEST_ENTRY as u64 {
         return unfit("it is too long");
     }
-    os::read_up_to(file, LONGEST)
+    os::read_up_to(file, LONGEST_ENTRY as u64)
 }
 
 /// Puts a file with that in it in the place of what has the name; on failure, the old one stays.

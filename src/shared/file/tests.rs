@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::os::fork;
 use crate::secret::Secret;
 use crate::shared::entry::Entry;
@@ -98,7 +99,7 @@ fn what_is_put_is_there_until_it_is_removed() {
     let place = Place::new();
     assert_eq!(place.get(), None);
     place.store.remove(NAME).unwrap();
-    for entry in [&b"one"[..], b"another, which is longer", b"", &[9; LONGEST as usize]] {
+    for entry in [&b"one"[..], b"another, which is longer", b"", &[9; LONGEST_ENTRY]] {
         place.put(entry).unwrap();
         assert_eq!(place.get().as_deref(), Some(entry));
         assert_eq!(place.store.get("other").unwrap(), None);
@@ -114,7 +115,7 @@ fn all_that_is_made_is_its_users_alone() {
     let place = |name: &str| temporary.path().join(name);
     let store = FileStore::at(&place("a/b/c")).unwrap();
     store.put(NAME, b"entry").unwrap();
-    store.own_key().unwrap();
+    store.own_key(late()).unwrap();
     drop(store.lease(NAME).unwrap().unwrap());
     for dir in ["a", "a/b", "a/b/c"] {
         assert_eq!(mode(&place(dir)), 0o700, "{dir}");
@@ -222,7 +223,7 @@ fn a_directory_is_checked_at_each_use() {
             store.remove(NAME).err(),
             store.lease(NAME).err(),
             store.wait(NAME, late()).err(),
-            store.own_key().err(),
+            store.own_key(late()).err(),
         ] {
             assert!(trouble.is_some_and(|trouble| trouble.is_of_settings()), "{case}");
         }
@@ -256,7 +257,7 @@ fn a_file_that_is_not_ours_is_no_entry_and_is_replaced() {
         ("writable for others", &|| with_mode(0o602)),
         ("too long", &|| {
             with_mode(0o600);
-            File::options().write(true).open(&path).unwrap().set_len(LONGEST + 1).unwrap();
+            File::options().write(true).open(&path).unwrap().set_len(LONGEST_ENTRY as u64 + 1).unwrap();
         }),
         ("another user's, where this test may give files away", &|| {
             with_mode(0o600);
@@ -329,15 +330,15 @@ fn what_is_left_of_killed_writers_is_removed_and_nothing_else() {
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
     let (hash, guid) = ("0123456789abcdef".repeat(4), "00000000-1111-2222-3333-444444444444");
-    let news = format!("{hash}f");
+    let news = format!("{hash}n");
     let other = hash.replace('0', "a");
     for (name, when) in [
         (format!("{hash}.token.{guid}.new"), now - hour),
         (format!("{news}.token.{guid}.new"), now + hour),
         (format!("own.key.{guid}.new"), now - hour),
         (format!("{hash}.token"), now - 49 * hour),
-        (format!("{hash}.lock"), now - 49 * hour),
         (format!("{news}.token"), now - 49 * hour),
+        (format!("{hash}d.token"), now - 49 * hour),
     ] {
         written(&name, when);
     }
@@ -345,6 +346,7 @@ fn what_is_left_of_killed_writers_is_removed_and_nothing_else() {
         (format!("{hash}.token.{}.new", guid.replace('0', "5")), now),
         (format!("{other}.token"), now - 47 * hour),
         (format!("{other}.lock"), now - 99 * hour),
+        (format!("{hash}x.token"), now - 99 * hour),
         ("own.key".into(), now - 99 * hour),
         // The user's.
         ("thesis.new".into(), now - hour),
@@ -387,7 +389,7 @@ fn a_way_that_another_user_can_lay_is_not_taken() {
     // Where nobody named it, it is no fault, but no cache.
     let read = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
     let trouble = FileStore::open(None, Environment::of(&read)).expect_err("refused");
-    assert!(!trouble.is_of_settings() && trouble.to_string().contains("12345"), "{trouble}");
+    assert!(trouble.kind() == ErrorKind::Unavailable && trouble.to_string().contains("12345"), "{trouble}");
     assert_eq!(files(&home), ["to_own"], "something was made");
     // What counts is where it leads.
     FileStore::at(&home.join("to_own/below")).unwrap();
@@ -533,16 +535,16 @@ fn processes_agree_on_the_key() {
     for _ in 0..40 {
         parts.iter_mut().for_each(|part| part.tell("key"));
         let keys: Vec<_> = parts.iter_mut().map(Part::answer).collect();
-        key = place.store.own_key().unwrap();
+        key = place.store.own_key(late()).unwrap();
         assert!(keys.iter().all(|found| *found == format!("{key:?}")), "{keys:?}");
         assert_eq!(fs::read(&path).unwrap(), *key);
         fs::remove_file(&path).unwrap();
     }
     fs::write(&path, &key).unwrap();
     set_mode(&path, 0o600);
-    assert_ne!(*Place::new().store.own_key().unwrap(), *key);
+    assert_ne!(*Place::new().store.own_key(late()).unwrap(), *key);
     // It lasts.
-    assert_eq!(FileStore::at(&place.dir).unwrap().own_key().unwrap(), key);
+    assert_eq!(FileStore::at(&place.dir).unwrap().own_key(late()).unwrap(), key);
 }
 
 #[test]
@@ -551,7 +553,7 @@ fn a_key_is_made_when_its_maker_was_killed() {
     let mut maker = Part::new(&place.dir);
     assert_eq!(maker.ask("take own.key"), "held");
     std::thread::scope(|scope| {
-        let key = scope.spawn(|| place.store.own_key());
+        let key = scope.spawn(|| place.store.own_key(late()));
         maker.end_at_once();
         key.join().unwrap().unwrap();
     });
@@ -561,23 +563,23 @@ fn a_key_is_made_when_its_maker_was_killed() {
 fn a_damaged_key_is_replaced_and_one_that_others_can_read_refused() {
     let place = Place::new();
     let path = place.path("own.key");
-    let key = place.store.own_key().unwrap();
+    let key = place.store.own_key(late()).unwrap();
     for damaged in [&key[..31], b"", &[1; 33]] {
         fs::write(&path, damaged).unwrap();
-        let key = place.store.own_key().unwrap();
+        let key = place.store.own_key(late()).unwrap();
         assert_eq!(key.len(), 32);
         assert!(key[..31] != damaged[..damaged.len().min(31)]);
         assert_eq!(fs::read(&path).unwrap(), *key);
     }
     for mode in [0o640, 0o604, 0o666] {
         set_mode(&path, mode);
-        let trouble = place.store.own_key().unwrap_err();
+        let trouble = place.store.own_key(late()).unwrap_err();
         assert!(trouble.is_of_settings() && trouble.to_string().contains("own.key"), "{trouble}");
     }
     set_mode(&path, 0o600);
     fs::rename(&path, place.path("moved")).unwrap();
     symlink("moved", &path).unwrap();
-    assert!(place.store.own_key().unwrap_err().is_of_settings());
+    assert!(place.store.own_key(late()).unwrap_err().is_of_settings());
 }
 
 #[test]
@@ -730,7 +732,7 @@ fn a_part() {
                 std::thread::park();
             },
             "live" => say("alive"),
-            "key" => say(&format!("{:?}", store.own_key().unwrap())),
+            "key" => say(&format!("{:?}", store.own_key(late()).unwrap())),
             "count" => {
                 (0..25).for_each(|_| count(&store, &dir.join("count")));
                 say("counted");

@@ -1,4 +1,4 @@
-//! A Redis server, shared by machines. What it does for us is small, so its client is: five commands in RESP 2.
+//! A Redis server, shared by machines. What it does for us is small, so its client is: ten commands in RESP 2.
 //!
 //! Redis may always be slow, full or gone; that costs a call a second at most, once in a growing while, and never the
 //! token: a session's operations have a second together, the looks of those who wait for another's fetch aside. An entry is `pgaad:1:NAME`, and ends with its token. The right to fetch is `pgaad:1:NAME:lease`, which holds a
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
-use super::{Session, Store, Trouble};
+use super::{LONGEST_ENTRY, Session, Store, Trouble};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Roots, Trust, tls_config};
 use crate::os::fork;
@@ -97,7 +97,15 @@ impl RedisStore {
     }
 
     fn begin(&self, deadline: Instant) -> RedisSession<'_> {
-        RedisSession { server: self, connection: None, deadline, left: PATIENCE, insists: false, lease: None }
+        RedisSession {
+            server: self,
+            connection: None,
+            deadline,
+            left: PATIENCE,
+            insists: false,
+            is_good: true,
+            lease: None,
+        }
     }
 
     /// It is there, but does not do what it was asked; to ask costs nothing, so it is not left alone.
@@ -129,6 +137,8 @@ struct RedisSession<'a> {
     left: Duration,
     /// Whether it asks also a server that is left alone.
     insists: bool,
+    /// Whether all went well so far.
+    is_good: bool,
     lease: Option<Lease>,
 }
 
@@ -142,7 +152,8 @@ struct Lease {
 impl Session for RedisSession<'_> {
     fn get(&mut self, name: &str) -> Result<Option<Vec<u8>>, Trouble> {
         // What is longer is no entry; the beginning of it is none either, and is then replaced.
-        match self.ask(&[b"GETRANGE", key(name).as_bytes(), b"0", b"65535"])? {
+        let last = (LONGEST_ENTRY - 1).to_string();
+        match self.ask(&[b"GETRANGE", key(name).as_bytes(), b"0", last.as_bytes()])? {
             Reply::Bytes(entry) => Ok(entry.filter(|entry| !entry.is_empty())),
             // Something else of that name: no entry, and replaced by one.
             Reply::Refused(why) if why.starts_with("WRONGTYPE") => Ok(None),
@@ -169,21 +180,23 @@ impl Session for RedisSession<'_> {
     fn try_lease(&mut self, name: &str) -> Result<bool, Trouble> {
         let life = milliseconds(lease_life(self.deadline.saturating_duration_since(Instant::now())));
         let (key, holder) = (lease_key(name), random::guid());
+        // If the answer comes too late, it may be ours.
+        self.lease = Some(Lease { key: key.clone(), holder: holder.clone(), generation: fork::generation() });
         // Whose it is is asked, too: the first command may have got through on a connection that then broke.
         let set: wire::Command<'_> =
             &[b"SET", key.as_bytes(), holder.as_bytes(), b"NX", b"PX", life.as_bytes()];
         let replies = self.run(|connection| connection.ask_all([set, &[b"GET", key.as_bytes()]]))?;
-        self.got(key, holder, replies)
+        self.got(&holder, replies)
     }
 
+    /// If this does not succeed, it is tried again at the end, and else the lease ends with its time.
     fn release(&mut self) {
         // A child has a copy of its parent's.
         let Some(lease) = self.lease.take().filter(|lease| lease.generation == fork::generation()) else {
             return;
         };
         let (key, holder) = (lease.key.as_bytes(), lease.holder.as_bytes());
-        // If this does not succeed, the lease ends with its time.
-        let _ = self.run(|connection| {
+        let released = self.run(|connection| {
             // Not a script: many servers forbid those. If another gets the lease in between, EXEC does nothing.
             let [_, reply] = connection.ask_all([&[b"WATCH", key], &[b"GET", key]])?;
             match reply {
@@ -193,6 +206,9 @@ impl Session for RedisSession<'_> {
                 _ => Ok(()),
             }
         });
+        if released.is_err() {
+            self.lease = Some(lease);
+        }
     }
 
     fn wait(&mut self, name: &str, seen: Option<&[u8]>, until: Instant) -> Result<(), Trouble> {
@@ -237,20 +253,25 @@ impl Session for RedisSession<'_> {
 impl Drop for RedisSession<'_> {
     fn drop(&mut self) {
         self.release();
+        // One that answers, but too slowly, is left alone for longer and longer all the same.
+        if self.is_good && self.connection.is_some() {
+            self.server.state.with(State::succeed);
+        }
     }
 }
 
 impl RedisSession<'_> {
-    /// Whether the lease was got, by the answers to SET and GET.
-    fn got(&mut self, key: String, holder: String, replies: [Reply; 2]) -> Result<bool, Trouble> {
+    /// Whether that holder has the lease, by the answers to SET and GET.
+    fn got(&mut self, holder: &str, replies: [Reply; 2]) -> Result<bool, Trouble> {
         match replies {
             [Reply::Said(_) | Reply::Bytes(None), Reply::Bytes(current)] => {
-                let is_ours = current.is_some_and(|current| current == holder.as_bytes());
-                let lease = Lease { key, holder, generation: fork::generation() };
-                self.lease = is_ours.then_some(lease);
-                Ok(is_ours)
+                self.lease.take_if(|_| current.as_deref() != Some(holder.as_bytes()));
+                Ok(self.lease.is_some())
             }
-            [Reply::Said(_) | Reply::Bytes(None), other] | [other, _] => Err(self.server.refusal(other)),
+            [Reply::Said(_) | Reply::Bytes(None), other] | [other, _] => {
+                self.lease = None;
+                Err(self.server.refusal(other))
+            }
         }
     }
 
@@ -272,11 +293,9 @@ impl RedisSession<'_> {
         let result = self.attempt(until, &work);
         self.left = self.left.saturating_sub(begun.elapsed());
         match result {
-            Ok(value) => {
-                server.state.with(|state| (state.failures, state.rest) = (0, None));
-                Ok(value)
-            }
+            Ok(value) => Ok(value),
             Err(failure) => {
+                self.is_good = false;
                 let why = failure.to_string();
                 // Who had less time than others has not shown that Redis is slow.
                 if until < self.deadline || until - begun >= FAIR_CHANCE {
@@ -330,6 +349,13 @@ fn milliseconds(time: Duration) -> String {
 }
 
 impl State {
+    /// Another session may have failed meanwhile.
+    fn succeed(&mut self) {
+        if self.rest.as_ref().is_none_or(|rest| rest.until <= Instant::now()) {
+            (self.failures, self.rest) = (0, None);
+        }
+    }
+
     fn fail(&mut self, why: &str) {
         let now = Instant::now();
         // Those who failed together failed once.

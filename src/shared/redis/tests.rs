@@ -165,7 +165,6 @@ fn a_slow_server_has_a_second_for_all_that_is_asked() {
     // What keeps nobody waiting has a second of its own, and is done all the same.
     session.extend(deadline());
     session.put(NAME, ENTRY, LIFE).expect("put");
-    assert!(!rests(&store));
 }
 
 /// The first command got through on a connection that then broke: the second one finds whose it is.
@@ -181,9 +180,53 @@ fn a_lease_that_was_got_on_a_broken_connection_is_ours() {
         [(); 2].map(|()| session.run(|connection| connection.ask_all([set, get])).expect("answers"));
     assert_eq!(first, [Reply::Said("OK".into()), Reply::Bytes(Some(holder.into()))]);
     assert_eq!(again, [Reply::Bytes(None), Reply::Bytes(Some(holder.into()))]);
-    assert_eq!(session.got(key.clone(), holder.into(), again), Ok(true));
+    session.lease = Some(Lease { key: key.clone(), holder: holder.into(), generation: fork::generation() });
+    assert_eq!(session.got(holder, again), Ok(true));
     let other = session.run(|connection| connection.ask_all([set, get])).expect("answers");
-    assert_eq!(session.got(key, "another's".into(), other), Ok(false));
+    assert_eq!((session.got("another's", other), session.lease.is_none()), (Ok(false), true));
+}
+
+#[test]
+fn a_lease_that_could_not_be_freed_is_freed_at_the_end() {
+    let server = Redis::start();
+    let (first, second) = (store(&server), store(&server));
+    let mut session = first.begin(deadline());
+    assert_eq!(session.try_lease(NAME), Ok(true));
+    session.left = Duration::ZERO;
+    session.release();
+    assert!(second.lease().is_none());
+    session.extend(deadline());
+    drop(session);
+    assert!(second.lease().is_some());
+    // Nor does one stay whose answer came too late.
+    let mut session = first.begin(deadline());
+    server.pause();
+    session.left = Duration::from_millis(200);
+    assert!(session.try_lease(NAME).is_err());
+    server.resume();
+    session.extend(deadline());
+    drop(session);
+    assert!(second.lease().is_some());
+}
+
+#[test]
+fn a_slow_server_is_left_alone_for_longer_and_longer() {
+    let server = Redis::start();
+    let store = store(&server);
+    for failures in 1..=3 {
+        let mut session = store.begin(deadline());
+        assert!(session.get(NAME).is_ok());
+        session.left = Duration::ZERO;
+        assert!(session.get(NAME).is_err());
+        drop(session);
+        store.state.with(|state| {
+            assert_eq!(state.failures, failures);
+            state.rest.as_mut().expect("a rest").until = Instant::now();
+        });
+    }
+    // Until all goes well once.
+    assert_eq!(store.found(), None);
+    assert_eq!(store.state.with(|state| state.failures), 0);
 }
 
 #[test]

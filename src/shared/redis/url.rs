@@ -50,7 +50,7 @@ impl Url {
         }
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        match scheme.to_ascii_lowercase().as_str() {
+        match scheme {
             "redis" => Self::tcp(authority, path, query, false),
             "rediss" => Self::tcp(authority, path, query, true),
             "unix" => Self::unix(authority, path, query),
@@ -79,7 +79,10 @@ impl Url {
             return Err("names no absolute path, as unix:///path does; a / in a password is written %2F");
         };
         let path = decode(path)?;
-        if path.len() < 2 || path.contains(&0) {
+        if path.iter().any(u8::is_ascii_control) {
+            return Err("names a path with a control character in it");
+        }
+        if path.len() < 2 {
             return Err("names no absolute path, as unix:///path does");
         }
         if path.len() > LONGEST_PATH {
@@ -188,7 +191,7 @@ mod tests {
         for (text, place, login, database) in [
             ("redis://cache", tcp("cache", 6379, false), None, 0),
             ("redis://cache/", tcp("cache", 6379, false), None, 0),
-            ("REDIS://cache:1/12", tcp("cache", 1, false), None, 12),
+            ("redis://cache:1/12", tcp("cache", 1, false), None, 12),
             ("rediss://a-b.example.com:6380", tcp("a-b.example.com", 6380, true), None, 0),
             ("redis://127.0.0.1:65535", tcp("127.0.0.1", 65535, false), None, 0),
             ("rediss://[::1]", tcp("::1", 6379, true), None, 0),
@@ -257,7 +260,8 @@ mod tests {
             ("unix:///", "no absolute path"),
             ("unix://run/redis.sock", "no absolute path"),
             ("unix://:hunter2/x@/run/redis.sock", "%2F"),
-            ("unix:///a%00b", "no absolute path"),
+            ("unix:///a%00b", "control character"),
+            ("unix:///a%0ab", "control character"),
             ("unix:///a?db=", "database"),
             ("unix:///a?db=x", "database"),
             ("unix:///a?password=hunter2", "another parameter"),
