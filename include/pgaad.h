@@ -183,9 +183,8 @@ pgaad_status pgaad_get_token(char **token,
  *
  * conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
  * know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Where Entra is off for
- * this server it is the caller's options without a token. PGAAD_CONFIG: the string cannot be read, an option
- * contradicts a token, or a connection service is named, which this version reads only when it connects.
- * PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
+ * this server it is the caller's options without a token. PGAAD_CONFIG: the string or its connection service cannot be
+ * read, or an option contradicts a token. PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
  */
 pgaad_status pgaad_connstring(const char *conninfo,
                               char **connstring,
@@ -197,8 +196,9 @@ pgaad_status pgaad_connstring(const char *conninfo,
  * Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
  * any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
  * releases everything. conninfo NULL or "" is the environment alone. Waits for a token up to timeout_ms or the
- * connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. The token is good for this
- * connect: PQreset would send the same one again.
+ * connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. A server that refuses a token
+ * that was not fetched for this call is asked once more with a fresh one, at most once a minute. The token is good for
+ * this connect: PQreset would send the same one again, pgaad_reset sends a fresh one.
  */
 struct pg_conn *pgaad_connectdb(const char *conninfo);
 
@@ -211,6 +211,35 @@ struct pg_conn *pgaad_connectdb(const char *conninfo);
 struct pg_conn *pgaad_connectdb_params(const char *const *keywords,
                                        const char *const *values,
                                        int expand_dbname);
+
+/**
+ * PQconnectStart, signed in with Entra where it is on for this server; the caller goes on with PQconnectPoll.
+ *
+ * As PQconnectStart it looks a host name up, which may block. Where a token is there, nothing else does; where none is, this
+ * waits for one as pgaad_connectdb does, unless pgaad_client_prefetch was called for this client: then it never waits. On
+ * any failure the result is BAD as that of pgaad_connectdb.
+ */
+struct pg_conn *pgaad_connect_start(const char *conninfo);
+
+/**
+ * PQconnectStartParams, as pgaad_connect_start is PQconnectStart; the arrays are those of pgaad_connectdb_params.
+ */
+struct pg_conn *pgaad_connect_start_params(const char *const *keywords,
+                                           const char *const *values,
+                                           int expand_dbname);
+
+/**
+ * PQreset with a fresh token, for a connection that one of these functions returned, and by the identity that opened it.
+ *
+ * conn: in and out. It is the same connection as long as the new token fits in the place of the old one; else it is a new
+ * one with the same options, and the old one is finished (notice receivers, event procedures, verbosity and trace are
+ * then the caller's to set again). Options stay what they were when it was opened, wherever they came from; host and TLS
+ * are judged anew. A connection without Entra is reset as by PQreset; one that pgaad failed to open is opened anew with
+ * its first arguments. PGAAD_OK: it was tried, see PQstatus. Anything else: there is no token, or the client is gone
+ * (PGAAD_INVALID_ARGUMENT), and *conn is as it was.
+ */
+pgaad_status pgaad_reset(struct pg_conn **conn,
+                         char **errmsg);
 
 /**
  * Makes a client of its own settings. They have the grammar of a conninfo string: "tenant_id=... client_id=...
@@ -326,6 +355,24 @@ struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
                                               int expand_dbname);
 
 /**
+ * pgaad_connect_start for a client.
+ */
+struct pg_conn *pgaad_client_connect_start(pgaad_client *client, const char *conninfo);
+
+/**
+ * pgaad_connect_start_params for a client.
+ */
+struct pg_conn *pgaad_client_connect_start_params(pgaad_client *client,
+                                                  const char *const *keywords,
+                                                  const char *const *values,
+                                                  int expand_dbname);
+
+/**
+ * pgaad_reset by this client, whoever opened the connection.
+ */
+pgaad_status pgaad_client_reset(pgaad_client *client, struct pg_conn **conn, char **errmsg);
+
+/**
  * Drops the client's tokens, in this process and in a shared cache, so that the next call fetches one, and so does each
  * process that holds none yet; one that has a token in memory keeps it until it is to be refreshed. A token that
  * another process is fetching meanwhile is not shared either. The default client also reads its environment anew; where
@@ -336,6 +383,22 @@ struct pg_conn *pgaad_client_connectdb_params(pgaad_client *client,
  */
 pgaad_status pgaad_client_invalidate(pgaad_client *client,
                                      char **errmsg);
+
+/**
+ * For event loops: makes sure that a token is there or under way, and never waits.
+ *
+ * fd: out, a descriptor of the caller's own, to be closed with close(2), at any time. It becomes readable, and stays so,
+ * when a token is there or none could be had; select, poll, epoll and io_uring can wait for that. Any number of them
+ * wait for one fetch. A child after fork is told nothing by them.
+ *
+ * From the first call on, pgaad_client_connect_start of this client never fetches or waits: it uses the token held, else
+ * says why the last prefetch failed, else PGAAD_TIMEOUT. It is a token for the setting scope, which servers of Azure
+ * Cosmos DB want another one of. PGAAD_CONFIG: a token callback may only be called on the thread of a call
+ * (callback_thread=any lets it).
+ */
+pgaad_status pgaad_client_prefetch(pgaad_client *client,
+                                   int *fd,
+                                   char **errmsg);
 
 /**
  * What a client has, did and failed with, as one JSON object, for people and monitors: "credential" in use, "tid",
@@ -358,6 +421,15 @@ pgaad_status pgaad_client_stats(pgaad_client *client,
  * PGAAD_INVALID_ARGUMENT.
  */
 pgaad_status pgaad_connection_status(struct pg_conn *conn);
+
+/**
+ * For libpq 18 and later: servers that ask for OAUTHBEARER get the token of the client that opened the connection,
+ * servers that ask for a password get it as before. To be called once, before the first connect; later calls do nothing.
+ *
+ * It puts a hook (PQsetAuthDataHook) before the one that is set, which gets all that isn't ours. oauth_issuer and
+ * oauth_client_id are added where they are absent. PGAAD_LIBPQ: that libpq is older; the message has its version.
+ */
+pgaad_status pgaad_use_oauth(char **errmsg);
 
 /**
  * For programs with a static, private or second libpq: names the one whose PGconn they use. To be called before the

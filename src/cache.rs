@@ -234,6 +234,33 @@ impl<T: Aging + Send + Sync + 'static> Slot<T> {
         }
     }
 
+    /// What would be handed out now without a wait.
+    pub(crate) fn held(&self) -> Option<Arc<T>> {
+        self.living().map(|held| held.token.clone())
+    }
+
+    /// Another token in the place of one that was refused, which stays until the other is there. None: there is none to
+    /// be had by the deadline, or so soon after a failure.
+    pub(crate) fn replace(self: &Arc<Self>, refused: &Arc<T>, deadline: Instant) -> Option<Arc<T>> {
+        if let Some(other) = self.held().filter(|held| !Arc::ptr_eq(held, refused)) {
+            return Some(other);
+        }
+        let (flight, is_anothers) = self.state.with(|state| {
+            if state.failed.as_ref().is_some_and(|failed| os::since_boot() < failed.refresh_after) {
+                return None;
+            }
+            match &state.flight {
+                Some(flight) if self.is_under_way(flight) => Some((flight.clone(), true)),
+                _ => Some((state.flight.insert(Arc::new(Flight::new())).clone(), false)),
+            }
+        })?;
+        if !is_anothers {
+            self.counters.misses.add();
+            self.set_off(&flight, deadline);
+        }
+        flight.wait(deadline)?.ok()
+    }
+
     fn living(&self) -> Option<Arc<Held<T>>> {
         self.held.load_full().filter(|held| held.schedule.is_alive())
     }

@@ -1,7 +1,8 @@
 //! A client: one set of settings, one identity, its tokens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -13,10 +14,12 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::flight::Desk;
 use crate::issued;
+use crate::os;
 use crate::os::thread::Stack;
-use crate::settings::{Auth, COSMOS_SCOPE, Cloud, Settings, config};
+use crate::prefetch::Prefetch;
+use crate::settings::{Auth, Authority, COSMOS_SCOPE, Cloud, Settings, config};
 use crate::sharing::Sharing;
-use crate::token::{self, Aging, Name, Token};
+use crate::token::{self, Aging, Name, Origin, Token};
 
 /// Signs in as one identity. Share one client between all threads: they then share its token.
 pub struct Client {
@@ -32,7 +35,12 @@ pub struct Client {
     sharing: Option<Arc<Sharing>>,
     had_token: AtomicBool,
     failed: AtomicBool,
+    /// When a refused token was last replaced, in milliseconds on the boot clock; 0: never.
+    replaced: AtomicU64,
 }
+
+/// Servers that refuse good tokens must not make a storm of requests.
+const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(60);
 
 /// Which of the tokens a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +77,26 @@ impl Aging for UserName {
 }
 
 /// An access token, to be used as the password of one connection.
-pub struct AccessToken(Arc<Token>);
+#[derive(Clone)]
+pub struct AccessToken {
+    token: Arc<Token>,
+    is_cached: bool,
+}
 
 impl AccessToken {
     /// The token itself: whoever has it is the identity, until it expires.
     pub fn secret(&self) -> &str {
-        self.0.secret.reveal()
+        self.token.secret.reveal()
     }
 
     /// Until when it is good, in Unix seconds (UTC).
     pub fn expires_on(&self) -> i64 {
-        self.0.expires_on
+        self.token.expires_on
+    }
+
+    /// Whether it was in some cache when it was asked for, and did not come fresh from Entra.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.is_cached
     }
 }
 
@@ -188,12 +205,21 @@ impl Client {
             sharing,
             had_token: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            replaced: AtomicU64::new(0),
         })
     }
 
     /// What a token for the database is asked for.
     fn scope(&self) -> &str {
         scope_of(&self.settings)
+    }
+
+    fn scope_for(&self, purpose: Purpose) -> &str {
+        match purpose {
+            Purpose::Database => self.scope(),
+            Purpose::OtherCloud(cloud) => cloud.scope(),
+            Purpose::Cosmos => COSMOS_SCOPE,
+        }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -246,7 +272,83 @@ impl Client {
     }
 
     fn wait_for_token(&self, purpose: Purpose, timeout: Option<Duration>) -> Result<AccessToken, Error> {
-        self.wait_for(self.slot(purpose), timeout, Instant::now()).map(AccessToken)
+        let slot = self.slot(purpose);
+        let held = slot.held();
+        let token = self.wait_for(slot, timeout, Instant::now())?;
+        let was_held = held.is_some_and(|held| Arc::ptr_eq(&held, &token));
+        let is_cached = was_held || token.origin != Origin::Entra;
+        Ok(AccessToken { token, is_cached })
+    }
+
+    /// A fresh token in the place of a cached one that a server refused, for which this waits as long as a call may.
+    /// None: there is no other, or the last that was replaced is too recent.
+    pub(crate) fn replace(
+        &self,
+        refused: &AccessToken,
+        purpose: Purpose,
+        timeout: Option<Duration>,
+    ) -> Option<AccessToken> {
+        let now = u64::try_from(os::since_boot().as_millis()).ok()?;
+        let last = self.replaced.load(Relaxed);
+        let is_due = last == 0 || now - last >= BETWEEN_REPLACEMENTS.as_millis() as u64;
+        let is_mine = || self.replaced.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_ok();
+        if !refused.is_cached || !is_due || !is_mine() {
+            return None;
+        }
+        if let Some(sharing) = &self.sharing {
+            sharing.pass_over(refused.token.asked);
+        }
+        let patience =
+            timeout.filter(|timeout| *timeout < self.settings.timeout).unwrap_or(self.settings.timeout);
+        let token = self.slot(purpose).replace(&refused.token, Instant::now() + patience)?;
+        (token.secret != refused.token.secret).then_some(AccessToken { token, is_cached: false })
+    }
+
+    /// Who made a token, as OAuth names them, and for which application; None where the token doesn't say.
+    pub(crate) fn origin_of(&self, token: &AccessToken, purpose: Purpose) -> Option<(String, String)> {
+        let claims = token::claims(token.secret())?;
+        let text = |name: &str| claims.get(name)?.as_str().map(str::to_string);
+        let authority = match purpose {
+            Purpose::OtherCloud(cloud) => &Authority::of_cloud(cloud),
+            _ => &self.settings.authority,
+        };
+        let application = text("appid").or_else(|| text("azp"))?;
+        Some((format!("{authority}/{}/v2.0", text("tid")?), application))
+    }
+
+    /// Whether there can be a token before a call needs one: not where only a call's own thread gets it.
+    pub(crate) fn check_prefetch(&self) -> Result<(), Error> {
+        self.credential.check(&self.settings)?;
+        match self.is_supplied && !self.settings.callback_on_any_thread {
+            true => Err(config(
+                "pgaad_client_prefetch has no thread to call the token callback on: set callback_thread=any, if the \
+                 callback may run on any thread.",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether there is nothing to fetch ahead.
+    fn is_ready(&self) -> bool {
+        let named =
+            |token: &Token| !self.needs_name(token) || self.names_of(self.settings.cloud).held().is_some();
+        self.database.warm(named).unwrap_or(false)
+    }
+
+    /// Whether only a second token says who the user is.
+    fn needs_name(&self, token: &Token) -> bool {
+        self.credential.is_named_in_management()
+            && own_name(token, "").is_err()
+            && self.environment().libpq("PGUSER").is_none()
+    }
+
+    /// What a connection needs: a token, and the user.
+    fn fetch_ahead(&self) -> Result<(), Error> {
+        let token = self.token()?;
+        if self.needs_name(&token.token) {
+            self.user_of(&token, Purpose::Database, None, Instant::now())?;
+        }
+        Ok(())
     }
 
     fn wait_for<T: Aging + Send + Sync + 'static>(
@@ -286,7 +388,7 @@ impl Client {
         timeout: Option<Duration>,
         begun: Instant,
     ) -> Result<String, Error> {
-        match own_name(&token.0, "") {
+        match own_name(&token.token, "") {
             Err(_) if self.credential.is_named_in_management() => {}
             named => return named,
         }
@@ -294,10 +396,7 @@ impl Client {
             Purpose::OtherCloud(cloud) => cloud,
             _ => self.settings.cloud,
         };
-        let Some((_, names)) = self.names.iter().find(|(of, _)| *of == cloud) else {
-            unreachable!("each cloud has one")
-        };
-        match self.wait_for(names, timeout, begun) {
+        match self.wait_for(self.names_of(cloud), timeout, begun) {
             Ok(user) => user.name.clone(),
             Err(error) => Err(match error.kind() {
                 ErrorKind::Denied | ErrorKind::Unavailable | ErrorKind::Protocol => no_user(&format!(
@@ -306,6 +405,11 @@ impl Client {
                 _ => error,
             }),
         }
+    }
+
+    fn names_of(&self, cloud: Cloud) -> &Arc<Slot<UserName>> {
+        let names = self.names.iter().find(|(of, _)| *of == cloud);
+        names.map(|(_, names)| names).unwrap_or_else(|| unreachable!("each cloud has one"))
     }
 
     /// Calls `give` with the database's token and its end, if that is in memory and fresh. Takes no lock.
@@ -323,8 +427,8 @@ impl Client {
         let claims = token.and_then(|token| token::claims(token.secret.reveal()));
         let claim = |name: &str| claims.as_ref().and_then(|claims| claims.get(name)).cloned();
         let user = token.and_then(|token| own_name(token, "").ok());
-        let names = self.names.iter().find(|(cloud, _)| *cloud == self.settings.cloud);
-        let found = names.and_then(|(_, slot)| slot.report().token).and_then(|user| user.name.clone().ok());
+        let names = self.names_of(self.settings.cloud);
+        let found = names.report().token.and_then(|user| user.name.clone().ok());
         let counters = &self.database.counters;
         let error = report.last_error.as_ref();
         json!({
@@ -362,11 +466,10 @@ impl Client {
         self.credential.check_caller()?;
         // First where another thread would take it from.
         let forgotten = self.sharing.as_ref().map_or(Ok(()), |sharing| {
-            let others = self.others.iter().map(|(purpose, _)| match purpose {
-                Purpose::OtherCloud(cloud) => cloud.scope(),
-                _ => COSMOS_SCOPE,
-            });
-            sharing.forget([self.scope()].into_iter().chain(others))
+            let purposes = self.others.iter().map(|(purpose, _)| *purpose);
+            sharing.forget(
+                [Purpose::Database].into_iter().chain(purposes).map(|purpose| self.scope_for(purpose)),
+            )
         });
         self.database.clear();
         self.others.iter().for_each(|(_, slot)| slot.clear());
@@ -382,7 +485,9 @@ fn scope_of(settings: &Settings) -> &str {
 fn too_late(limit: Option<Duration>) -> Error {
     let text = match limit {
         Some(Duration::ZERO) => {
-            "No token is here yet, and this call may not wait for one. Call again with more time.".into()
+            "No token is here yet, and this call may not wait for one. Call again with more time, or when the descriptor of \
+             pgaad_client_prefetch is readable."
+                .into()
         }
         Some(limit) => format!(
             "No token in the {} ms that this call had (its own timeout, or connect_timeout). The fetch goes on: a later \
@@ -416,22 +521,26 @@ fn no_user(why: &str) -> Error {
 }
 
 /// A place for a client that others use while it is replaced or dropped. Reading it takes no lock.
-pub(crate) struct Shared(ArcSwapOption<Client>);
+pub(crate) struct Shared {
+    client: ArcSwapOption<Client>,
+    /// Of the program's event loop, whichever client is here.
+    prefetch: Prefetch,
+}
 
 impl Shared {
     pub(crate) const fn empty() -> Self {
-        Self(ArcSwapOption::const_empty())
+        Self { client: ArcSwapOption::const_empty(), prefetch: Prefetch::new() }
     }
 
     /// What is there now. Counts no references, which threads would fight for.
     pub(crate) fn hold(&self) -> Held {
-        Held(self.0.load())
+        Held(self.client.load())
     }
 
     /// The client; where there is none, one made from the environment. A first use that failed is not remembered:
     /// the environment is read anew, and where it has changed, another client is made.
     pub(crate) fn get_or_make(&self) -> Result<Arc<Client>, Error> {
-        let current = self.0.load_full();
+        let current = self.client.load_full();
         if let Some(client) = current.as_ref().filter(|client| !client.is_doubtful()) {
             return Ok(client.clone());
         }
@@ -441,7 +550,7 @@ impl Shared {
         }
         let made = Arc::new(Client::with(settings)?);
         // Of threads that come here together, one's client is kept and all use that.
-        let before = self.0.compare_and_swap(&current, Some(made.clone()));
+        let before = self.client.compare_and_swap(&current, Some(made.clone()));
         let replaced = before.as_ref().map(Arc::as_ptr) == current.as_ref().map(Arc::as_ptr);
         Ok(if replaced { made } else { before.as_ref().cloned().unwrap_or(made) })
     }
@@ -449,7 +558,7 @@ impl Shared {
     /// Drops the tokens of the client that is there, which may be another identity's than the environment now says, and
     /// makes one from that.
     pub(crate) fn renew(&self) -> Result<(), Error> {
-        let before = self.0.swap(None);
+        let before = self.client.swap(None);
         let dropped = before.as_ref().map_or(Ok(()), |before| before.invalidate());
         let client = self.get_or_make()?;
         // What one has dropped, its like need not drop again.
@@ -461,12 +570,13 @@ impl Shared {
     }
 
     pub(crate) fn put(&self, client: Client) {
-        self.0.store(Some(Arc::new(client)));
+        self.prefetch.forget();
+        self.client.store(Some(Arc::new(client)));
     }
 
     /// Empties the place; false if it was empty. Calls that run on the client finish.
     pub(crate) fn clear(&self) -> bool {
-        self.0.swap(None).is_some()
+        self.client.swap(None).is_some()
     }
 }
 
@@ -483,4 +593,58 @@ impl Held {
     pub(crate) fn keep(self) -> Option<Arc<Client>> {
         Guard::into_inner(self.0)
     }
+}
+
+/// Where a client is, for what outlives the call: it may be gone by then.
+#[derive(Clone)]
+pub(crate) struct Home {
+    place: &'static Shared,
+    /// None: whichever is there, made from the environment if need be.
+    client: Option<Weak<Client>>,
+}
+
+impl Home {
+    pub(crate) fn of_default(place: &'static Shared) -> Self {
+        Self { place, client: None }
+    }
+
+    /// Of the client that is there now.
+    pub(crate) fn of(place: &'static Shared) -> Result<Self, Error> {
+        let client = place.hold().keep().ok_or_else(gone)?;
+        Ok(Self { place, client: Some(Arc::downgrade(&client)) })
+    }
+
+    pub(crate) fn client(&self) -> Result<Arc<Client>, Error> {
+        let Some(client) = &self.client else { return self.place.get_or_make() };
+        // A place may have been given to another client meanwhile.
+        self.place
+            .hold()
+            .keep()
+            .filter(|there| std::ptr::eq(Arc::as_ptr(there), client.as_ptr()))
+            .ok_or_else(gone)
+    }
+
+    /// Makes sure that a token is there or under way; what is returned becomes readable when that has come to an end.
+    pub(crate) fn prefetch(&self) -> Result<OwnedFd, Error> {
+        let client = self.client()?;
+        client.check_prefetch()?;
+        match client.is_ready() {
+            true => self.place.prefetch.skip(),
+            false => self.place.prefetch.run(move || client.fetch_ahead()),
+        }
+    }
+
+    /// Whether an event loop calls, which has its tokens fetched ahead and never waits.
+    pub(crate) fn is_prefetched(&self) -> bool {
+        self.place.prefetch.was_asked()
+    }
+
+    /// Why the last token that was fetched ahead did not come.
+    pub(crate) fn prefetch_failure(&self) -> Option<Error> {
+        self.place.prefetch.failure()
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "client was given back with pgaad_client_free.")
 }

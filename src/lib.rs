@@ -26,6 +26,7 @@ mod credential; //  where tokens come from
 mod sharing; //     one fetch for all processes and machines
 mod counters; //    what happened how often
 mod cache; //       one fetch however many ask
+mod prefetch; //    tokens for event loops, which never wait
 mod client; //      settings, identity and tokens together
 mod policy; //      who may get a token, and what must hold
 mod libpq; //       the only room that calls libpq

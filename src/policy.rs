@@ -49,7 +49,8 @@ const DECIDING: &[&str] = &[
 ];
 
 /// What else is looked at.
-const CONSIDERED: &[&str] = &["user", "dbname", "connect_timeout", "passfile"];
+const CONSIDERED: &[&str] =
+    &["user", "dbname", "connect_timeout", "passfile", "oauth_issuer", "oauth_client_id"];
 
 /// Whether an option is looked at before a connection is made.
 pub(crate) fn is_judged(keyword: &str) -> bool {
@@ -277,7 +278,17 @@ impl<'a> Judge<'a> {
 
     /// Writes out what was judged though it stands elsewhere, so that nothing changes it in between.
     fn pin(&self, options: &mut Options, around: &Surroundings<'_>) {
-        for keyword in ["host", "hostaddr", "port", "requirepeer", "sslrootcert", "user"] {
+        let pinned = [
+            "host",
+            "hostaddr",
+            "port",
+            "requirepeer",
+            "sslrootcert",
+            "user",
+            "oauth_issuer",
+            "oauth_client_id",
+        ];
+        for keyword in pinned {
             let value = self.effective.value(keyword);
             // An empty place is a place that counts, too: no other environment may fill it.
             let place = matches!(keyword, "host" | "hostaddr" | "port");

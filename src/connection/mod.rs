@@ -1,26 +1,45 @@
 //! Connections: what the caller asked for is resolved, judged, and made with a token or left to libpq.
 
+mod note;
+mod oauth;
+mod reset;
 mod resolve;
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use crate::client::{AccessToken, Client, Purpose};
+use crate::client::{AccessToken, Client, Home, Purpose};
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::issued;
-use crate::libpq::{self, Arguments, Connection, Libpq};
+use crate::libpq::{self, Arguments, Connection, Libpq, Way};
 use crate::log::Level;
 use crate::policy::{Judge, Surroundings};
 use crate::settings::{Auth, config};
+use note::{Note, Signed};
 use resolve::{Files, effective};
+#[cfg(feature = "capi")]
+pub(crate) use {note::failure_of, oauth::use_oauth, reset::reset};
 
 /// What the caller of a connect function gave.
 pub(crate) enum Request<'a> {
-    Conninfo(&'a CStr),
+    Conninfo(Cow<'a, CStr>),
     Arrays { arguments: Arguments<'a>, expand_dbname: bool },
+}
+
+impl Request<'_> {
+    /// The same, to be kept.
+    fn to_owned(&self) -> Request<'static> {
+        match self {
+            Self::Conninfo(conninfo) => Request::Conninfo(Cow::Owned(conninfo.clone().into_owned())),
+            Self::Arrays { arguments, expand_dbname } => {
+                Request::Arrays { arguments: arguments.to_owned(), expand_dbname: *expand_dbname }
+            }
+        }
+    }
 }
 
 /// What is to be done for a request.
@@ -31,8 +50,8 @@ enum Plan {
     Entra { options: Options, purpose: Purpose, patience: Option<Duration> },
 }
 
-/// The grammar that is read where no libpq is at hand, and the keywords that are added there.
-const NEWEST_GRAMMAR: i32 = 180_000;
+/// Where no libpq is at hand: as which one we read, and whose keywords are added.
+const NEWEST_READING: i32 = 190_000;
 const OLDEST_KEYWORDS: i32 = 120_000;
 
 /// `pgaad_connstring`: the caller's options as a conninfo string, with a token where Entra is on.
@@ -45,27 +64,29 @@ fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> 
     // Of several that are loaded none is the one at hand.
     let libpq = libpq::loaded(|name| env.text(name).ok().flatten()).ok().flatten();
     let version = libpq.map(Libpq::version);
-    let given = conninfo::parse(conninfo, version.unwrap_or(NEWEST_GRAMMAR))?;
+    let reading = version.unwrap_or(NEWEST_READING);
+    let given = conninfo::parse(conninfo, reading)?;
     let keywords = version.unwrap_or(OLDEST_KEYWORDS);
     let knows = |keyword: &str| conninfo::keyword(keyword).is_some_and(|known| known.is_known_to(keywords));
-    let files = Files::new(env, keywords);
-    if client.settings().auth != Auth::Off && (given.contains("service") || env.libpq("PGSERVICE").is_some())
-    {
-        return Err(config(
-            "A connection service (service, PGSERVICE) cannot be resolved by pgaad_connstring in this version: write \
-             its options into the connection string, or use pgaad_connectdb.",
-        ));
-    }
-    let resolve = |given: &Options| {
-        let effective = conninfo::resolve(given, None, &|name| env.libpq(name), keywords, &|effective| {
-            files.password_for(effective)
-        });
-        Ok(effective)
+    let files = Files::new(env, reading);
+    let in_service = given.contains("service") || env.libpq("PGSERVICE").is_some();
+    let resolve = |given: &Options| match libpq {
+        // It knows its own directories, and follows services to where we don't. Of those that it does not find it says
+        // nothing here.
+        Some(libpq) if in_service => effective(libpq, given, env, &files)
+            .or_else(|stop| files.effective(given, reading).map_err(Stop::from).and(Err(stop))),
+        _ => Ok(files.effective(given, reading)?),
     };
-    match plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords, false))? {
+    let planned = plan(client, given.clone(), resolve, &files.surroundings(&knows, keywords, false));
+    let planned = match planned {
+        // Without Entra it is libpq's to complain of.
+        Err(_) if client.settings().auth == Auth::Off => Plan::Unchanged(None),
+        planned => planned?,
+    };
+    match planned {
         Plan::Unchanged(options) => Ok(options.unwrap_or(given).to_conninfo()),
         Plan::Entra { mut options, purpose, patience } => {
-            let token = sign_in(client, &mut options, purpose, patience)?;
+            let token = sign_in(libpq, client, &mut options, purpose, patience)?;
             options.set("password", token.secret());
             Ok(options.to_conninfo())
         }
@@ -73,38 +94,117 @@ fn write_connstring(client: &Client, conninfo: &[u8]) -> Result<Vec<u8>, Error> 
 }
 
 /// The connect functions. None: no libpq, or no memory left.
-pub(crate) fn connect(client: &Client, request: &Request<'_>) -> Option<Connection> {
-    let env = client.environment();
+pub(crate) fn connect(
+    home: Result<Home, Error>,
+    request: Result<Request<'_>, Error>,
+    way: Way,
+) -> Option<Connection> {
+    let client = home.as_ref().map_err(Clone::clone).and_then(Home::client);
+    let env = client.as_ref().map_or_else(|_| Environment::process(), |client| client.environment());
     let libpq = libpq_for_connect(env).ok()?;
-    open(libpq, client, env, request).unwrap_or_else(|error| {
-        client.note_failure();
-        failed(libpq, &error)
+    let opened = match (&client, &home, &request) {
+        (Ok(client), Ok(home), Ok(request)) => open(libpq, client, home, request, way),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => Err(error.clone()),
+    };
+    opened.unwrap_or_else(|error| {
+        if let Ok(client) = &client {
+            client.note_failure();
+        }
+        failed(libpq, &error, home.ok(), request.as_ref().ok().map(Request::to_owned))
     })
 }
 
 fn open(
     libpq: &Libpq,
     client: &Client,
-    env: Environment<'_>,
+    home: &Home,
     request: &Request<'_>,
+    way: Way,
 ) -> Result<Option<Connection>, Error> {
-    match plan_with(libpq, client, env, request)? {
-        Plan::Unchanged(None) => Ok(as_asked(libpq, request)),
+    let (mut options, purpose, patience) = match plan_with(libpq, client, request)? {
+        Plan::Unchanged(None) => return Ok(as_asked(libpq, request, way)),
         Plan::Unchanged(Some(options)) => {
             let (arguments, expand_dbname) = as_arrays(&options)?;
-            Ok(libpq.connect(&arguments, expand_dbname))
+            return Ok(libpq.open(way, &arguments, expand_dbname));
         }
-        Plan::Entra { mut options, purpose, patience } => {
-            let token = sign_in(client, &mut options, purpose, patience)?;
-            let (mut arguments, expand_dbname) = as_arrays(&options)?;
-            arguments.push(b"password", token.secret().as_bytes())?;
-            Ok(libpq.connect(&arguments, expand_dbname))
-        }
+        Plan::Entra { options, purpose, patience } => (options, purpose, patience),
+    };
+    let names_user = !options.get("user").is_none_or(<[u8]>::is_empty);
+    let never_waits = way == Way::Start && home.is_prefetched();
+    let patience = if never_waits { Some(Duration::ZERO) } else { patience };
+    let token = sign_in(Some(libpq), client, &mut options, purpose, patience).map_err(|error| {
+        let of_prefetch = || home.prefetch_failure().filter(|_| never_waits);
+        (error.kind() == ErrorKind::Timeout).then(of_prefetch).flatten().unwrap_or(error)
+    })?;
+    let signed = Signed { home: home.clone(), purpose, names_user };
+    if way == Way::Start {
+        return open_with(libpq, &options, &token, way, signed);
     }
+    twice(libpq, client, (purpose, patience), token, None, |before, token| {
+        if let Some(refused) = before {
+            libpq.finish(refused);
+        }
+        open_with(libpq, &options, token, way, signed.clone())
+    })
+}
+
+/// Makes an attempt with the token; where a server refuses one that was cached, another with a fresh one.
+fn twice(
+    libpq: &Libpq,
+    client: &Client,
+    (purpose, patience): (Purpose, Option<Duration>),
+    token: AccessToken,
+    before: Option<Connection>,
+    mut attempt: impl FnMut(Option<Connection>, &AccessToken) -> Result<Option<Connection>, Error>,
+) -> Result<Option<Connection>, Error> {
+    let opened = attempt(before, &token)?;
+    match opened {
+        Some(conn) if token.is_cached() && libpq.refused_the_password(&conn) => {
+            match client.replace(&token, purpose, patience) {
+                Some(other) => {
+                    Level::Info.log(client.settings().log, "refused_token_replaced", &[]);
+                    attempt(Some(conn), &other)
+                }
+                None => Ok(Some(conn)),
+            }
+        }
+        opened => Ok(opened),
+    }
+}
+
+/// How long a token may become without a new connection, where a connection is started: there is room to be made then.
+const ROOM: usize = 16 * 1024;
+
+/// Opens a connection with a token, and notes whose it is.
+fn open_with(
+    libpq: &Libpq,
+    options: &Options,
+    token: &AccessToken,
+    way: Way,
+    signed: Signed,
+) -> Result<Option<Connection>, Error> {
+    let secret = token.secret().as_bytes();
+    let (mut arguments, expand_dbname) = as_arrays(options)?;
+    let mut password = secret.to_vec();
+    if way == Way::Start {
+        // Nothing of it is sent before the first poll, and by then the token stands in its place.
+        password.resize(ROOM.max(secret.len()), b'~');
+    }
+    arguments.push(b"password", &password)?;
+    let opened = oauth::during(libpq, token, || libpq.open(way, &arguments, expand_dbname));
+    let Some(conn) = opened else { return Ok(None) };
+    libpq.attach(&conn, Note::signed(signed));
+    if way == Way::Start && !libpq.put_password(&conn, secret) {
+        // Not as libpq was ever seen to be: then without room.
+        libpq.finish(conn);
+        return Ok(None);
+    }
+    Ok(Some(conn))
 }
 
 /// A token, and whoever it is for as the user where none is named.
 fn sign_in(
+    libpq: Option<&Libpq>,
     client: &Client,
     options: &mut Options,
     purpose: Purpose,
@@ -115,16 +215,26 @@ fn sign_in(
     if options.get("user").is_none_or(<[u8]>::is_empty) {
         options.set("user", client.user_of(&token, purpose, patience, begun)?);
     }
+    if libpq.is_some_and(Libpq::has_our_hook) {
+        oauth::complete(options, client, &token, purpose);
+    }
     Ok(token)
 }
 
-/// A connection that failed before there was a client to make it.
+/// A connection that failed before anything was known of it.
 pub(crate) fn refused(error: Error) -> Option<Connection> {
-    failed(libpq_for_connect(Environment::process()).ok()?, &error)
+    failed(libpq_for_connect(Environment::process()).ok()?, &error, None, None)
 }
 
-fn failed(libpq: &Libpq, error: &Error) -> Option<Connection> {
-    libpq.failed(&format!("pgaad: {error}"), error.kind() as usize + 1)
+fn failed(
+    libpq: &Libpq,
+    error: &Error,
+    home: Option<Home>,
+    request: Option<Request<'static>>,
+) -> Option<Connection> {
+    let conn = libpq.failed(&format!("pgaad: {error}"))?;
+    libpq.attach(&conn, Note::failed(error.kind(), home, request));
+    Some(conn)
 }
 
 fn libpq_for_connect(env: Environment<'_>) -> Result<&'static Libpq, Error> {
@@ -137,10 +247,10 @@ pub(crate) fn libpq_at_hand() -> Result<&'static Libpq, Error> {
     libpq::peek(|name| env.text(name).ok().flatten())
 }
 
-fn as_asked(libpq: &Libpq, request: &Request<'_>) -> Option<Connection> {
+fn as_asked(libpq: &Libpq, request: &Request<'_>, way: Way) -> Option<Connection> {
     match request {
-        Request::Conninfo(conninfo) => libpq.connect_string(conninfo),
-        Request::Arrays { arguments, expand_dbname } => libpq.connect(arguments, *expand_dbname),
+        Request::Conninfo(conninfo) => libpq.open_string(way, conninfo),
+        Request::Arrays { arguments, expand_dbname } => libpq.open(way, arguments, *expand_dbname),
     }
 }
 
@@ -162,12 +272,8 @@ fn as_arrays(options: &Options) -> Result<(Arguments<'static>, bool), Error> {
     Ok((arguments, !empty.is_empty()))
 }
 
-fn plan_with(
-    libpq: &Libpq,
-    client: &Client,
-    env: Environment<'_>,
-    request: &Request<'_>,
-) -> Result<Plan, Error> {
+fn plan_with(libpq: &Libpq, client: &Client, request: &Request<'_>) -> Result<Plan, Error> {
+    let env = client.environment();
     let given = match request {
         // A string that libpq refuses is libpq's to complain of.
         Request::Conninfo(conninfo) => conninfo::parse(conninfo.to_bytes(), libpq.version()),
@@ -272,11 +378,4 @@ fn fill_in(given: &mut Options, effective: &Effective, env: Environment<'_>) -> 
         }
     }
     Ok(true)
-}
-
-/// `pgaad_connection_status`: the kind of our failure that a connection carries.
-pub(crate) fn failure_of(connection: &Connection) -> Option<ErrorKind> {
-    let libpq = libpq::settled()?;
-    let kind = libpq.status_of(connection).checked_sub(1)?;
-    ErrorKind::ALL.into_iter().find(|known| *known as usize == kind)
 }

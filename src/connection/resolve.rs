@@ -7,6 +7,7 @@ use super::{Stop, as_arrays};
 use crate::bundle;
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
+use crate::error::Error;
 use crate::libpq::Libpq;
 use crate::os;
 use crate::policy::{self, Surroundings};
@@ -98,6 +99,14 @@ impl<'a> Files<'a> {
     /// Whom libpq takes where no user is named.
     fn os_user(&self) -> &[u8] {
         self.user.get_or_init(|| os::user_name().unwrap_or_default())
+    }
+
+    /// What a libpq of this version would make of the options, as far as we can tell without one.
+    pub(super) fn effective(&self, given: &Options, version: i32) -> Result<Effective, Error> {
+        let read = |name: &str| self.env.libpq(name);
+        let service = conninfo::service::load(given, &read, self.home.as_deref(), version)?;
+        let passfile = |effective: &Effective| self.password_for(effective);
+        Ok(conninfo::resolve(given, service.as_ref(), &read, version, &passfile))
     }
 
     /// The first password that the passfile has for one of the hosts.

@@ -8,17 +8,19 @@ mod guard;
 mod ptr;
 mod status;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use status::*;
 
-use crate::client::{Client, Held, Shared};
+use crate::client::{Client, Held, Home, Shared};
 use crate::connection::{self, Request};
 use crate::error::Error;
-use crate::libpq::{self, Arguments, Connection};
+use crate::libpq::{self, Arguments, Connection, Way};
 use crate::os::fork::Lock;
 use guard::call;
 use ptr::{Out, give};
@@ -82,6 +84,11 @@ impl pgaad_client {
         }
         held.keep().ok_or_else(|| ptr::invalid("client was given back with pgaad_client_free.".into()))
     }
+
+    /// Where the client is found when the call is over.
+    fn home(&'static self) -> Result<Home, Error> {
+        if self.is_default() { Ok(Home::of_default(&self.0)) } else { Home::of(&self.0) }
+    }
 }
 
 /// The library's version, "1.2.3". Static. To compare with PGAAD_VERSION, which is the header's.
@@ -133,9 +140,8 @@ pub unsafe extern "C" fn pgaad_get_token(token: *mut *mut c_char, errmsg: *mut *
 ///
 /// conninfo: key=value or URI, as for PQconnectdb; NULL or "" is the environment alone. Options that pgaad does not
 /// know are passed on. connstring: out, to be given back with pgaad_free; it holds a secret. Where Entra is off for
-/// this server it is the caller's options without a token. PGAAD_CONFIG: the string cannot be read, an option
-/// contradicts a token, or a connection service is named, which this version reads only when it connects.
-/// PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
+/// this server it is the caller's options without a token. PGAAD_CONFIG: the string or its connection service cannot be
+/// read, or an option contradicts a token. PGAAD_INSECURE: the token may not go there. Else as pgaad_get_token. Needs no libpq.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connstring(
     conninfo: *const c_char,
@@ -151,8 +157,9 @@ pub unsafe extern "C" fn pgaad_connstring(
 /// Keeps libpq's contract: the result is NULL only for lack of memory or of libpq itself (pgaad_libpq says why); on
 /// any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
 /// releases everything. conninfo NULL or "" is the environment alone. Waits for a token up to timeout_ms or the
-/// connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. The token is good for this
-/// connect: PQreset would send the same one again.
+/// connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. A server that refuses a token
+/// that was not fetched for this call is asked once more with a fresh one, at most once a minute. The token is good for
+/// this connect: PQreset would send the same one again, pgaad_reset sends a fresh one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pgaad_connectdb(conninfo: *const c_char) -> *mut pg_conn {
     // SAFETY: the pointers are passed on as they came.
@@ -171,6 +178,42 @@ pub unsafe extern "C" fn pgaad_connectdb_params(
 ) -> *mut pg_conn {
     // SAFETY: the pointers are passed on as they came.
     unsafe { pgaad_client_connectdb_params(default_client(), keywords, values, expand_dbname) }
+}
+
+/// PQconnectStart, signed in with Entra where it is on for this server; the caller goes on with PQconnectPoll.
+///
+/// As PQconnectStart it looks a host name up, which may block. Where a token is there, nothing else does; where none is, this
+/// waits for one as pgaad_connectdb does, unless pgaad_client_prefetch was called for this client: then it never waits. On
+/// any failure the result is BAD as that of pgaad_connectdb.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connect_start(conninfo: *const c_char) -> *mut pg_conn {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { pgaad_client_connect_start(default_client(), conninfo) }
+}
+
+/// PQconnectStartParams, as pgaad_connect_start is PQconnectStart; the arrays are those of pgaad_connectdb_params.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_connect_start_params(
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    expand_dbname: c_int,
+) -> *mut pg_conn {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { pgaad_client_connect_start_params(default_client(), keywords, values, expand_dbname) }
+}
+
+/// PQreset with a fresh token, for a connection that one of these functions returned, and by the identity that opened it.
+///
+/// conn: in and out. It is the same connection as long as the new token fits in the place of the old one; else it is a new
+/// one with the same options, and the old one is finished (notice receivers, event procedures, verbosity and trace are
+/// then the caller's to set again). Options stay what they were when it was opened, wherever they came from; host and TLS
+/// are judged anew. A connection without Entra is reset as by PQreset; one that pgaad failed to open is opened anew with
+/// its first arguments. PGAAD_OK: it was tried, see PQstatus. Anything else: there is no token, or the client is gone
+/// (PGAAD_INVALID_ARGUMENT), and *conn is as it was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_reset(conn: *mut *mut pg_conn, errmsg: *mut *mut c_char) -> pgaad_status {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { reset(None, conn, errmsg) }
 }
 
 /// Makes a client of its own settings. They have the grammar of a conninfo string: "tenant_id=... client_id=...
@@ -439,7 +482,7 @@ pub unsafe extern "C" fn pgaad_client_connectdb(
     conninfo: *const c_char,
 ) -> *mut pg_conn {
     // SAFETY: the header asks for NULL or a string, and for a client.
-    unsafe { connect(client, || Ok(Request::Conninfo(ptr::string(conninfo)))) }
+    unsafe { connect(client, Way::Connect, || Ok(Request::Conninfo(Cow::Borrowed(ptr::string(conninfo))))) }
 }
 
 /// pgaad_connectdb_params for a client.
@@ -450,36 +493,97 @@ pub unsafe extern "C" fn pgaad_client_connectdb_params(
     values: *const *const c_char,
     expand_dbname: c_int,
 ) -> *mut pg_conn {
-    let request = || {
-        if keywords.is_null() {
-            return Err(ptr::is_null("keywords"));
-        }
-        if values.is_null() {
-            return Err(ptr::is_null("values"));
-        }
-        // SAFETY: the header asks for arrays as libpq wants them.
-        let arguments = unsafe { Arguments::borrow(keywords, values) };
-        Ok(Request::Arrays { arguments, expand_dbname: expand_dbname != 0 })
-    };
-    // SAFETY: the header asks for a client.
-    unsafe { connect(client, request) }
+    // SAFETY: the header asks for arrays as libpq wants them, and for a client.
+    unsafe { connect(client, Way::Connect, || arrays(keywords, values, expand_dbname)) }
+}
+
+/// pgaad_connect_start for a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_connect_start(
+    client: *mut pgaad_client,
+    conninfo: *const c_char,
+) -> *mut pg_conn {
+    // SAFETY: the header asks for NULL or a string, and for a client.
+    unsafe { connect(client, Way::Start, || Ok(Request::Conninfo(Cow::Borrowed(ptr::string(conninfo))))) }
+}
+
+/// pgaad_connect_start_params for a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_connect_start_params(
+    client: *mut pgaad_client,
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    expand_dbname: c_int,
+) -> *mut pg_conn {
+    // SAFETY: the header asks for arrays as libpq wants them, and for a client.
+    unsafe { connect(client, Way::Start, || arrays(keywords, values, expand_dbname)) }
+}
+
+/// # Safety
+/// The arrays are NULL or as the header asks for them.
+unsafe fn arrays<'a>(
+    keywords: *const *const c_char,
+    values: *const *const c_char,
+    expand_dbname: c_int,
+) -> Result<Request<'a>, Error> {
+    if keywords.is_null() {
+        return Err(ptr::is_null("keywords"));
+    }
+    if values.is_null() {
+        return Err(ptr::is_null("values"));
+    }
+    // SAFETY: the caller says so.
+    let arguments = unsafe { Arguments::borrow(keywords, values) };
+    Ok(Request::Arrays { arguments, expand_dbname: expand_dbname != 0 })
 }
 
 /// # Safety
 /// `client` is as the header asks for it.
 unsafe fn connect<'a>(
     client: *mut pgaad_client,
+    way: Way,
     request: impl FnOnce() -> Result<Request<'a>, Error>,
 ) -> *mut pg_conn {
     let open = || {
         // SAFETY: the caller says so.
-        let client = unsafe { handle(client) }.and_then(pgaad_client::get);
-        let asked = client.and_then(|client| Ok((client, request()?)));
-        asked.map_or_else(connection::refused, |(client, request)| connection::connect(&client, &request))
+        let home = unsafe { handle(client) }.and_then(pgaad_client::home);
+        connection::connect(home, request(), way)
     };
     let refused = |bug| crate::bug::contain(|| connection::refused(bug)).unwrap_or_default();
     let opened = crate::bug::contain(open).unwrap_or_else(refused);
     opened.map_or(std::ptr::null_mut(), Connection::into_raw)
+}
+
+/// pgaad_reset by this client, whoever opened the connection.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_reset(
+    client: *mut pgaad_client,
+    conn: *mut *mut pg_conn,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    // SAFETY: the pointers are passed on as they came.
+    unsafe { reset(Some(client), conn, errmsg) }
+}
+
+/// # Safety
+/// The pointers are as the header asks for them.
+unsafe fn reset(
+    by: Option<*mut pgaad_client>,
+    conn: *mut *mut pg_conn,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a client,
+        let by = by.map(|client| unsafe { handle(client) }.and_then(pgaad_client::home)).transpose()?;
+        // SAFETY: for a place that holds a connection, which no other thread uses meanwhile.
+        let opened = unsafe { conn.as_ref().and_then(|conn| Connection::from_raw(*conn)) };
+        let opened = connection::reset(opened.ok_or_else(|| ptr::is_null("conn"))?, by)?;
+        // SAFETY: the same place.
+        unsafe { conn.write(opened.into_raw()) };
+        Ok(())
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
 }
 
 /// Drops the client's tokens, in this process and in a shared cache, so that the next call fetches one, and so does each
@@ -498,6 +602,32 @@ pub unsafe extern "C" fn pgaad_client_invalidate(
         // SAFETY: the header asks for a client.
         let client = unsafe { handle(client)? };
         if client.is_default() { client.0.renew() } else { client.get()?.invalidate() }
+    };
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, body) }
+}
+
+/// For event loops: makes sure that a token is there or under way, and never waits.
+///
+/// fd: out, a descriptor of the caller's own, to be closed with close(2), at any time. It becomes readable, and stays so,
+/// when a token is there or none could be had; select, poll, epoll and io_uring can wait for that. Any number of them
+/// wait for one fetch. A child after fork is told nothing by them.
+///
+/// From the first call on, pgaad_client_connect_start of this client never fetches or waits: it uses the token held, else
+/// says why the last prefetch failed, else PGAAD_TIMEOUT. It is a token for the setting scope, which servers of Azure
+/// Cosmos DB want another one of. PGAAD_CONFIG: a token callback may only be called on the thread of a call
+/// (callback_thread=any lets it).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_client_prefetch(
+    client: *mut pgaad_client,
+    fd: *mut c_int,
+    errmsg: *mut *mut c_char,
+) -> pgaad_status {
+    let body = || {
+        // SAFETY: the header asks for a place to write to, and for a client.
+        let (fd, client) = unsafe { (Out::new(fd, -1, "fd")?, handle(client)?) };
+        fd.put(client.home()?.prefetch()?.into_raw_fd());
+        Ok(())
     };
     // SAFETY: the header asks for NULL or a place to write to.
     unsafe { call(errmsg, body) }
@@ -537,6 +667,17 @@ pub unsafe extern "C" fn pgaad_connection_status(conn: *mut pg_conn) -> pgaad_st
     let Some(conn) = (unsafe { Connection::from_raw(conn) }) else { return PGAAD_INVALID_ARGUMENT };
     let failure = crate::bug::contain(|| connection::failure_of(&conn));
     failure.map_or(PGAAD_INTERNAL, |kind| kind.map_or(PGAAD_OK, status::of))
+}
+
+/// For libpq 18 and later: servers that ask for OAUTHBEARER get the token of the client that opened the connection,
+/// servers that ask for a password get it as before. To be called once, before the first connect; later calls do nothing.
+///
+/// It puts a hook (PQsetAuthDataHook) before the one that is set, which gets all that isn't ours. oauth_issuer and
+/// oauth_client_id are added where they are absent. PGAAD_LIBPQ: that libpq is older; the message has its version.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pgaad_use_oauth(errmsg: *mut *mut c_char) -> pgaad_status {
+    // SAFETY: the header asks for NULL or a place to write to.
+    unsafe { call(errmsg, connection::use_oauth) }
 }
 
 /// Finds a function of libpq by name. NULL: not found.

@@ -54,6 +54,20 @@ impl<'a> Arguments<'a> {
         Ok(())
     }
 
+    /// Copies of all that counts: an entry whose value is NULL is none.
+    pub(crate) fn to_owned(&self) -> Arguments<'static> {
+        let mut copies = Arguments::new();
+        for (keyword, value) in self.iter() {
+            let Some(value) = value else { continue };
+            for (text, list) in [(keyword, &mut copies.keywords), (value, &mut copies.values)] {
+                let copy = text.to_owned();
+                list.push(copy.as_ptr());
+                copies.copies.push(copy);
+            }
+        }
+        copies
+    }
+
     /// The pairs, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&CStr, Option<&CStr>)> {
         self.keywords.iter().zip(&self.values).map(|(&keyword, &value)| {

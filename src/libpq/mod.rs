@@ -8,12 +8,15 @@ mod arguments;
 mod choice;
 mod elf;
 mod find;
+mod kept;
+mod oauth;
 mod sys;
 
 pub(crate) use arguments::Arguments;
 #[cfg(feature = "capi")]
 pub(crate) use choice::name;
 pub(crate) use choice::{get, loaded, peek, settled};
+pub(crate) use oauth::{Supply, install};
 pub use sys::PgConn;
 
 use crate::error::{Error, ErrorKind};
@@ -30,6 +33,7 @@ const OLDEST: i32 = 12;
 /// One libpq of this process. It lives for ever, since connections of its making may.
 pub(crate) struct Libpq {
     pq: sys::Functions,
+    optional: sys::Optional,
     version: i32,
     path: String,
     keywords: Vec<String>,
@@ -97,10 +101,13 @@ pub(crate) struct Resolved {
 /// A value that no libpq accepts for `target_session_attrs`, and that its complaint repeats.
 const SENTINEL: &CStr = c"\x01pgaad";
 
-/// Does nothing: the instance data that libpq keeps beside it marks the connections that we failed.
-#[inline(never)] // one address
-extern "C" fn mark(_event: c_int, _info: *mut c_void, _pass_through: *mut c_void) -> c_int {
-    1
+/// How far a connect function goes before it returns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To the end: `PQconnectdb`.
+    Connect,
+    /// To the first step, after which the caller polls: `PQconnectStart`.
+    Start,
 }
 
 impl Libpq {
@@ -128,7 +135,8 @@ impl Libpq {
                 "The libpq in {path} was built without thread safety, which pgaad needs."
             ));
         }
-        let mut libpq = Self { pq, version, path, keywords: Vec::new() };
+        let optional = sys::Optional::take(resolve);
+        let mut libpq = Self { pq, optional, version, path, keywords: Vec::new() };
         libpq.keywords = libpq.known_keywords()?;
         Ok(libpq)
     }
@@ -181,34 +189,52 @@ impl Libpq {
     }
 
     /// Options that a connection was opened with. Nothing for one whose arguments libpq could not read.
-    fn values(&self, conn: &Connection, wanted: &dyn Fn(&str) -> bool) -> Values {
+    pub(crate) fn values(&self, conn: &Connection, wanted: &dyn Fn(&str) -> bool) -> Values {
         // SAFETY: the connection is alive; NULL (no memory) is no list.
         let list = NonNull::new(unsafe { (self.pq.PQconninfo)(conn.as_raw()) });
         list.map(|first| OptionList { libpq: self, first }.values(wanted)).unwrap_or_default()
     }
 
-    /// `PQconnectdbParams`. None: out of memory, as everywhere below.
-    pub(crate) fn connect(&self, arguments: &Arguments, expand_dbname: bool) -> Option<Connection> {
+    /// `PQconnectdbParams` or `PQconnectStartParams`. None: out of memory, as everywhere below.
+    pub(crate) fn open(&self, way: Way, arguments: &Arguments, expand_dbname: bool) -> Option<Connection> {
         let (keywords, values) = arguments.arrays(None);
-        // SAFETY: both arrays end with NULL and hold strings that live until the call is over.
-        let conn = unsafe {
-            (self.pq.PQconnectdbParams)(keywords.as_ptr(), values.as_ptr(), c_int::from(expand_dbname))
+        let open = match way {
+            Way::Connect => self.pq.PQconnectdbParams,
+            Way::Start => self.pq.PQconnectStartParams,
         };
+        // SAFETY: both arrays end with NULL and hold strings that live until the call is over.
+        let conn = unsafe { open(keywords.as_ptr(), values.as_ptr(), c_int::from(expand_dbname)) };
         NonNull::new(conn).map(Connection)
     }
 
-    /// `PQconnectdb`.
-    pub(crate) fn connect_string(&self, conninfo: &CStr) -> Option<Connection> {
+    /// `PQconnectdb` or `PQconnectStart`.
+    pub(crate) fn open_string(&self, way: Way, conninfo: &CStr) -> Option<Connection> {
+        let open = match way {
+            Way::Connect => self.pq.PQconnectdb,
+            Way::Start => self.pq.PQconnectStart,
+        };
         // SAFETY: a string that outlives the call.
-        NonNull::new(unsafe { (self.pq.PQconnectdb)(conninfo.as_ptr()) }).map(Connection)
+        NonNull::new(unsafe { open(conninfo.as_ptr()) }).map(Connection)
     }
 
-    /// A BAD connection whose message is `text` and a line break, and of which `status_of` says `status`.
+    /// `PQreset`: the same connection anew, with the strings that it holds.
+    pub(crate) fn reset(&self, conn: &Connection) {
+        // SAFETY: the connection is alive.
+        unsafe { (self.pq.PQreset)(conn.as_raw()) }
+    }
+
+    /// Whether a server asked for the password, got it, and let nobody in.
+    pub(crate) fn refused_the_password(&self, conn: &Connection) -> bool {
+        // SAFETY: the connection is alive.
+        self.status(conn) == BAD && unsafe { (self.pq.PQconnectionUsedPassword)(conn.as_raw()) } != 0
+    }
+
+    /// A BAD connection whose message is `text` and a line break.
     ///
     /// libpq has no call for this. Of all ways to fail, an unknown option is the one that touches nothing but
     /// memory; its complaint repeats the option's name, so it holds a place for our text, which is then
     /// written over it.
-    pub(crate) fn failed(&self, text: &str, status: usize) -> Option<Connection> {
+    pub(crate) fn failed(&self, text: &str) -> Option<Connection> {
         let text = text.replace('\0', " ");
         let place = CString::new(vec![b'~'; text.len() + 1]).ok()?; // one longer: the line break
         let keywords = [place.as_ptr(), ptr::null()];
@@ -229,21 +255,7 @@ impl Libpq {
                 message.add(text.len() + 1).write(0);
             }
         }
-        let data = ptr::without_provenance_mut(status);
-        // SAFETY: the connection is alive; `mark` does nothing and stays as long as this library. Where
-        // memory is short, the connection goes without its mark.
-        unsafe {
-            if (self.pq.PQregisterEventProc)(conn.as_raw(), mark, c"pgaad".as_ptr(), ptr::null_mut()) != 0 {
-                (self.pq.PQsetInstanceData)(conn.as_raw(), mark, data);
-            }
-        }
         Some(conn)
-    }
-
-    /// What `failed` was told; 0 for every other connection.
-    pub(crate) fn status_of(&self, conn: &Connection) -> usize {
-        // SAFETY: the connection is alive.
-        unsafe { (self.pq.PQinstanceData)(conn.as_raw(), mark) }.addr()
     }
 
     /// `PQstatus`: `OK`, `BAD`, or on its way.

@@ -93,18 +93,17 @@ fn what_libpq_refuses_is_told_apart() {
 }
 
 #[test]
-fn a_failed_connection_carries_our_text_and_status() {
+fn a_failed_connection_carries_our_text() {
     let libpq = libpq();
     for text in ["", "pgaad", "pgaad: \u{20ac} \u{fc}", &"\u{e9}".repeat(950), &"x".repeat(100_000)] {
-        let conn = libpq.failed(text, 10).unwrap();
+        let conn = libpq.failed(text).unwrap();
         assert_eq!(libpq.error_message(&conn), format!("{text}\n"));
         assert_eq!(libpq.status(&conn), BAD);
-        assert_eq!(libpq.status_of(&conn), 10);
         assert!(libpq.password(&conn).is_none());
         assert_eq!(libpq.values(&conn, &|_| true).iter().count(), 0);
         libpq.finish(conn);
     }
-    let conn = libpq.failed("a\0b", 1).unwrap();
+    let conn = libpq.failed("a\0b").unwrap();
     assert_eq!(libpq.error_message(&conn), "a b\n");
     libpq.finish(conn);
 }
@@ -115,12 +114,14 @@ fn the_next_connection_at_the_address_is_not_ours() {
     let mut finished = std::collections::HashSet::new();
     let mut reused = false;
     for _ in 0..5000 {
-        let conn = libpq.failed("pgaad: no token", 5).unwrap();
+        let conn = libpq.failed("pgaad: no token").unwrap();
+        libpq.attach(&conn, 5_u8);
+        assert_eq!(libpq.note(&conn), Some(&5_u8));
         finished.insert(conn.as_raw());
         libpq.finish(conn);
-        let conn = libpq.connect_string(c"nonsense").unwrap();
+        let conn = libpq.open_string(Way::Connect, c"nonsense").unwrap();
         reused = finished.contains(&conn.as_raw());
-        assert_eq!((libpq.status(&conn), libpq.status_of(&conn)), (BAD, 0));
+        assert_eq!((libpq.status(&conn), libpq.note::<u8>(&conn)), (BAD, None));
         libpq.finish(conn);
         if reused {
             break; // mostly at once; valgrind waits for long before it gives an address out again
@@ -141,10 +142,55 @@ fn parsing_is_libpqs_own() {
 fn connecting_to_nobody_is_libpqs_failure() {
     let libpq = libpq();
     let options = arguments(&[("host", "/nowhere"), ("user", "u")]);
-    for conn in [libpq.connect(&options, false), libpq.connect_string(c"host=/nowhere")] {
+    for conn in [libpq.open(Way::Connect, &options, false), libpq.open_string(Way::Connect, c"host=/nowhere")]
+    {
         let conn = conn.unwrap();
-        assert_eq!((libpq.status(&conn), libpq.status_of(&conn)), (BAD, 0));
+        assert_eq!(libpq.status(&conn), BAD);
         assert!(libpq.error_message(&conn).contains("/nowhere"));
         libpq.finish(conn);
     }
+}
+
+#[test]
+fn a_note_ends_with_its_connection() {
+    let libpq = libpq();
+    let note = std::rc::Rc::new(());
+    for (conn, attached) in [(libpq.failed("pgaad: no token"), true), (libpq.failed("x"), false)] {
+        let conn = conn.unwrap();
+        if attached {
+            libpq.attach(&conn, note.clone());
+        }
+        assert_eq!(libpq.note::<std::rc::Rc<()>>(&conn).is_some(), attached);
+        assert_eq!(libpq.note::<u8>(&conn), None);
+        libpq.finish(conn);
+        assert_eq!(std::rc::Rc::strong_count(&note), 1);
+    }
+}
+
+#[test]
+fn another_password_takes_the_place_of_the_first_where_it_fits() {
+    let libpq = libpq();
+    let held = |conn: &Connection| libpq.password(conn).map(|held| held.to_vec());
+    let options = arguments(&[("host", "/nowhere"), ("user", "u"), ("password", "twelve bytes")]);
+    let conn = libpq.open(Way::Start, &options, false).unwrap();
+    assert!(!libpq.put_password(&conn, b"no note yet"));
+    libpq.attach(&conn, ());
+    for (password, fits) in [
+        (&b"thirteen more"[..], false),
+        (b"other twelve", true),
+        (b"short", true),
+        (b"", false),
+        (b"a\0b", false),
+        (b"twelve again", true),
+    ] {
+        let before = held(&conn);
+        assert_eq!(libpq.put_password(&conn, password), fits, "{password:?}");
+        assert_eq!(held(&conn), if fits { Some(password.to_vec()) } else { before });
+    }
+    libpq.finish(conn);
+    // Without a password there is no place for one.
+    let conn = libpq.failed("x").unwrap();
+    libpq.attach(&conn, ());
+    assert!(!libpq.put_password(&conn, b"") && !libpq.put_password(&conn, b"t"));
+    libpq.finish(conn);
 }

@@ -1,4 +1,5 @@
-//! The operating system: files, clocks and dates, `AT_SECURE`, standard error, commands, fork, threads, freed memory.
+//! The operating system: files, clocks and dates, `AT_SECURE`, standard error, commands, fork, threads, events, freed
+//! memory.
 //!
 //! One of the three rooms where `unsafe` is allowed; everything it offers is safe to call.
 #![allow(unsafe_code)] // calls into the C library
@@ -8,6 +9,7 @@ mod alloc;
 pub(crate) mod calendar;
 pub(crate) mod child;
 pub(crate) mod directory;
+pub(crate) mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod fork;

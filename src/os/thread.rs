@@ -14,6 +14,8 @@ pub(crate) enum Stack {
 
 /// Runs `body` on a thread that blocks every signal.
 pub(crate) fn spawn(name: &str, stack: Stack, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // One type for all of them: the code that starts a thread is there once.
+    let body: Box<dyn FnOnce() + Send> = Box::new(body);
     start(name, stack, body).map(drop)
 }
 

@@ -203,6 +203,13 @@ impl Sharing {
         Level::Warn.log(self.settings.log, "shared_cache_failed", &[("error", &why.to_string())]);
     }
 
+    /// From now on this process takes no token from the store that was asked for then or before.
+    pub(crate) fn pass_over(&self, asked: Duration) {
+        // As its time comes back from an entry, by the wall clock.
+        let asked = asked + Duration::from_secs(1);
+        self.seen.with(|seen| seen.dropped = seen.dropped.max(Some(asked.min(os::since_boot()))));
+    }
+
     /// Drops the entries, so that whoever asks next fetches; fails where they may still be there.
     pub(crate) fn forget<'a>(&self, scopes: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         // Whatever the store does, this process takes none of these from it again.

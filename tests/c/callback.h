@@ -53,6 +53,16 @@ static void call_own_client(pgaad_client *own)
     say("own_connectdb status=%s errmsg=%s\n", pgaad_status_name(pgaad_connection_status(made)), errmsg);
     free(errmsg);
     PQfinish(made);
+    made = pgaad_client_connect_start(own, "host=localhost user=x");
+    errmsg = strndup(PQerrorMessage(made), strcspn(PQerrorMessage(made), "\n"));
+    say("own_connect_start status=%s errmsg=%s\n", pgaad_status_name(pgaad_connection_status(made)), errmsg);
+    free(errmsg);
+    status = pgaad_client_reset(own, &made, &errmsg);
+    report("own_reset", status, NULL, NULL, errmsg);
+    PQfinish(made);
+    int fd;
+    status = pgaad_client_prefetch(own, &fd, &errmsg);
+    report("own_prefetch", status, NULL, NULL, errmsg);
     status = pgaad_client_invalidate(own, &errmsg);
     report("own_invalidate", status, NULL, NULL, errmsg);
 }

@@ -8,6 +8,17 @@
  *   new SETTINGS | default          the client that the commands below use
  *   client_get_token TIMEOUT_MS | client_connstring CONNINFO | client_connect CONNINFO
  *   client_params EXPAND [KEYWORD VALUE]... | invalidate | free | stats
+ *   start CONNINFO | client_start CONNINFO | start_params ... | client_start_params ...   the connect_start functions;
+ *                                   poll goes on with the connection to its end
+ *   poll_while_waiting              until it waits for something else than the server
+ *   reset | client_reset            of the last connection; pq_reset is PQreset
+ *   prefetch                        pgaad_client_prefetch: keeps the descriptor in the place of "use N"
+ *   readable                        whether that is readable now
+ *   await HOW                       waits until it is, by select, poll, epoll, edge (of epoll) or io_uring
+ *   drain                           reads from it; close closes it
+ *   use_oauth                       pgaad_use_oauth
+ *   their_hook TOKEN                the program's own hook for OAuth, which answers with this; their_calls: how often
+ *                                   it was called
  *   query SQL                       on the last connection; finish ends it
  *   pq CONNINFO                     PQconnectdb, for comparison
  *   libpq                           pgaad_libpq
@@ -55,8 +66,10 @@
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pgaad.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -67,7 +80,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,10 +129,8 @@ static void report(const char *command, pgaad_status status, const char *key, ch
     pgaad_free(errmsg);
 }
 
-static void opened(const char *command, PGconn *made)
+static void say_connection(const char *command)
 {
-    PQfinish(conn);
-    conn = made;
     if (!conn) {
         say("%s NULL\n", command);
         return;
@@ -125,9 +139,131 @@ static void opened(const char *command, PGconn *made)
     for (char *c = message; *c; c++)
         if (*c == '\n')
             *c = c[1] ? '|' : '\0';
-    say("%s status=%s conn=%s user=%s errmsg=%s\n", command, pgaad_status_name(pgaad_connection_status(conn)),
-        PQstatus(conn) == CONNECTION_OK ? "OK" : "BAD", PQuser(conn) ? PQuser(conn) : "", message);
+    const char *state = PQstatus(conn) == CONNECTION_OK ? "OK" : PQstatus(conn) == CONNECTION_BAD ? "BAD" : "STARTED";
+    say("%s status=%s conn=%s user=%s errmsg=%s\n", command, pgaad_status_name(pgaad_connection_status(conn)), state,
+        PQuser(conn) ? PQuser(conn) : "", message);
     free(message);
+}
+
+static void opened(const char *command, PGconn *made)
+{
+    PQfinish(conn);
+    conn = made;
+    say_connection(command);
+}
+
+static int is_event(int fd)
+{
+    char link[32], target[32] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, target, sizeof target - 1) > 0 && strstr(target, "eventfd") != NULL;
+}
+
+static void poll_on(const char *command, int until_event)
+{
+    for (PostgresPollingStatusType turn = PGRES_POLLING_WRITING; PQstatus(conn) != CONNECTION_BAD;) {
+        if (until_event && is_event(PQsocket(conn)))
+            break;
+        struct pollfd event = { .fd = PQsocket(conn), .events = turn == PGRES_POLLING_READING ? POLLIN : POLLOUT };
+        if (poll(&event, 1, -1) < 0 && errno != EINTR)
+            abort();
+        turn = PQconnectPoll(conn);
+        if (turn == PGRES_POLLING_OK || turn == PGRES_POLLING_FAILED)
+            break;
+    }
+    say_connection(command);
+}
+
+/* What the connection was is only compared, as a number. */
+static void reset(const char *command, int by_client)
+{
+    char *errmsg;
+    uintptr_t before = (uintptr_t) conn;
+    pgaad_status status = by_client ? pgaad_client_reset(client, &conn, &errmsg) : pgaad_reset(&conn, &errmsg);
+    say("%s_call status=%s same=%d errmsg=%s\n", command, pgaad_status_name(status), (uintptr_t) conn == before,
+        errmsg ? errmsg : "");
+    pgaad_free(errmsg);
+    say_connection(command);
+}
+
+static int events[8] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+#define event events[at]
+
+static void prefetch(const char *command)
+{
+    char *errmsg;
+    int fd = -2;
+    pgaad_status status = pgaad_client_prefetch(client, &fd, &errmsg);
+    if (event >= 0)
+        close(event);
+    event = fd;
+    say("%s status=%s fd=%s errmsg=%s\n", command, pgaad_status_name(status), fd >= 0 ? "yes" : fd == -1 ? "no" : "odd",
+        errmsg ? errmsg : "");
+    pgaad_free(errmsg);
+}
+
+static int is_readable(int fd, int patience_ms)
+{
+    struct pollfd wanted = { .fd = fd, .events = POLLIN };
+    return poll(&wanted, 1, patience_ms) == 1 && wanted.revents == POLLIN;
+}
+
+static int await_by_select(int fd)
+{
+    fd_set wanted;
+    FD_ZERO(&wanted);
+    FD_SET(fd, &wanted);
+    return select(fd + 1, &wanted, NULL, NULL, NULL) == 1 && FD_ISSET(fd, &wanted);
+}
+
+static int await_by_epoll(int fd, uint32_t flags)
+{
+    struct epoll_event wanted = { .events = EPOLLIN | flags, .data.fd = fd }, got = { 0 };
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int is_good = !epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &wanted) && epoll_wait(epoll, &got, 1, -1) == 1
+                  && got.data.fd == fd && got.events == EPOLLIN;
+    close(epoll);
+    return is_good;
+}
+
+/* One poll request, without liburing. */
+static int await_by_io_uring(int fd)
+{
+    struct io_uring_params p = { 0 };
+    int ring = (int) syscall(SYS_io_uring_setup, 1, &p);
+    if (ring < 0)
+        return -1; /* a kernel or sandbox without it */
+    size_t size = p.sq_off.array + p.sq_entries * sizeof(uint32_t);
+    size_t cq_size = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
+    char *sq = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_SQ_RING);
+    char *cq = mmap(NULL, cq_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_CQ_RING);
+    struct io_uring_sqe *sqe = mmap(NULL, sizeof *sqe, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+    if (sq == MAP_FAILED || cq == MAP_FAILED || sqe == MAP_FAILED)
+        abort();
+    memset(sqe, 0, sizeof *sqe);
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = fd;
+    sqe->poll32_events = POLLIN;
+    *(uint32_t *) (sq + p.sq_off.array) = 0;
+    __atomic_store_n((uint32_t *) (sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
+    int done = (int) syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+    struct io_uring_cqe *cqe = (struct io_uring_cqe *) (cq + p.cq_off.cqes);
+    int is_good = done == 1 && cqe->res == POLLIN;
+    munmap(sq, size);
+    munmap(cq, cq_size);
+    munmap(sqe, sizeof *sqe);
+    close(ring);
+    return is_good;
+}
+
+static void await(const char *command, const char *how)
+{
+    int result = !strcmp(how, "select")   ? await_by_select(event)
+                 : !strcmp(how, "epoll")  ? await_by_epoll(event, 0)
+                 : !strcmp(how, "edge")   ? await_by_epoll(event, EPOLLET)
+                 : !strcmp(how, "poll")   ? is_readable(event, -1)
+                                          : await_by_io_uring(event);
+    say("%s readable=%s\n", command, result < 0 ? "unknown" : result ? "yes" : "no");
 }
 
 #include "callback.h"
@@ -206,12 +342,54 @@ static void say_message(void)
     free(text);
 }
 
+/* Of libpq 18, which the headers may be too old for. */
+struct bearer_request {
+    const char *openid_configuration, *scope;
+    int (*async)(PGconn *, struct bearer_request *, int *);
+    void (*cleanup)(PGconn *, struct bearer_request *);
+    char *token;
+    void *user;
+};
+
+typedef int auth_data_hook(int kind, PGconn *of, void *data);
+
+static char *their_token;
+static atomic_int their_calls;
+
+static int their_hook(int kind, PGconn *of, void *data)
+{
+    (void) of;
+    atomic_fetch_add(&their_calls, 1);
+    if (kind != 1)
+        return 0;
+    ((struct bearer_request *) data)->token = their_token;
+    return 1;
+}
+
+static void set_their_hook(const char *token)
+{
+    void (*set)(auth_data_hook *) = (void (*)(auth_data_hook *)) dlsym(RTLD_DEFAULT, "PQsetAuthDataHook");
+    if (!set) {
+        fprintf(stderr, "driver: this libpq has no hooks\n");
+        exit(2);
+    }
+    free(their_token);
+    their_token = strdup(token);
+    set(their_hook);
+}
+
 typedef PGconn *connect_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand);
 
 static PGconn *short_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand)
 {
     (void) by;
     return pgaad_connectdb_params(keywords, values, expand);
+}
+
+static PGconn *short_start_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand)
+{
+    (void) by;
+    return pgaad_connect_start_params(keywords, values, expand);
 }
 
 static PGconn *libpq_params(pgaad_client *by, const char *const *keywords, const char *const *values, int expand)
@@ -522,6 +700,45 @@ static void obey(char **a, int n)
         opened(command, pgaad_connectdb(a[1]));
     } else if (!strcmp(command, "params") && n >= 2) {
         opened(command, params(short_params, a + 1, n - 1));
+    } else if (IS("start", 1)) {
+        opened(command, pgaad_connect_start(a[1]));
+    } else if (IS("client_start", 1)) {
+        opened(command, pgaad_client_connect_start(client, a[1]));
+    } else if (!strcmp(command, "start_params") && n >= 2) {
+        opened(command, params(short_start_params, a + 1, n - 1));
+    } else if (!strcmp(command, "client_start_params") && n >= 2) {
+        opened(command, params(pgaad_client_connect_start_params, a + 1, n - 1));
+    } else if (IS("null_start_arrays", 0)) {
+        null_arrays(command, short_start_params);
+        null_arrays(command, pgaad_client_connect_start_params);
+    } else if (IS("poll", 0)) {
+        poll_on(command, 0);
+    } else if (IS("poll_while_waiting", 0)) {
+        poll_on(command, 1);
+    } else if (IS("reset", 0) || IS("client_reset", 0)) {
+        reset(command, *command == 'c');
+    } else if (IS("pq_reset", 0)) {
+        PQreset(conn);
+        say_connection(command);
+    } else if (IS("prefetch", 0)) {
+        prefetch(command);
+    } else if (IS("use_oauth", 0)) {
+        pgaad_status status = pgaad_use_oauth(&errmsg);
+        report(command, status, NULL, NULL, errmsg);
+    } else if (IS("their_hook", 1)) {
+        set_their_hook(a[1]);
+    } else if (IS("their_calls", 0)) {
+        say("%s %d\n", command, their_calls);
+    } else if (IS("readable", 0)) {
+        say("%s readable=%s\n", command, is_readable(event, 0) ? "yes" : "no");
+    } else if (IS("await", 1)) {
+        await(command, a[1]);
+    } else if (IS("drain", 0)) {
+        uint64_t count;
+        say("%s bytes=%zd\n", command, read(event, &count, sizeof count));
+    } else if (IS("close", 0)) {
+        close(event);
+        event = -1;
     } else if (!strcmp(command, "pq_params") && n >= 2) {
         opened(command, params(libpq_params, a + 1, n - 1));
     } else if (IS("new", 1)) {
@@ -731,6 +948,7 @@ int main(int argc, char **argv)
         }
     }
     PQfinish(conn);
+    free(their_token);
     free(last_token);
     free(last_connstring);
     return 0;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int broken;
 
@@ -26,6 +27,7 @@ static char *errmsg;
 static char *text;
 static int64_t expires_on;
 static int version;
+static int fd;
 static pgaad_client *made;
 
 static void junk(void)
@@ -33,7 +35,7 @@ static void junk(void)
     errmsg = text = JUNK;
     made = JUNK;
     expires_on = 0x5a5a5a5a;
-    version = 0x5a5a5a5a;
+    version = fd = 0x5a5a5a5a;
 }
 
 /* A message of ours: one line of UTF-8 for people. */
@@ -146,6 +148,22 @@ static void null_for_the_short_way(void)
     bad("connectdb_params(NULL, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_connectdb_params(NULL, NULL, INT_MAX));
     bad("connectdb_params({NULL})", PGAAD_OK, pgaad_connectdb_params(keywords + 1, values + 1, 0));
     bad("connectdb_params({, NULL})", PGAAD_OK, pgaad_connectdb_params(keywords, values + 1, INT_MIN));
+    bad("connect_start(NULL)", PGAAD_OK, pgaad_connect_start(NULL));
+    bad("connect_start_params(NULL, )", PGAAD_INVALID_ARGUMENT, pgaad_connect_start_params(NULL, values, 0));
+    bad("connect_start_params(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_connect_start_params(keywords, NULL, 1));
+    bad("connect_start_params({NULL})", PGAAD_OK, pgaad_connect_start_params(keywords + 1, values + 1, 0));
+    PGconn *none = NULL;
+    failed("reset(NULL)", PGAAD_INVALID_ARGUMENT, pgaad_reset(NULL, &errmsg));
+    failed("reset({NULL})", PGAAD_INVALID_ARGUMENT, pgaad_reset(&none, &errmsg));
+    CHECK("reset(NULL, NULL)", pgaad_reset(NULL, NULL) == PGAAD_INVALID_ARGUMENT && !none);
+    PGconn *refused = pgaad_connectdb_params(NULL, NULL, 0), *same = refused;
+    failed("reset of what was never asked for", PGAAD_INVALID_ARGUMENT, pgaad_reset(&refused, &errmsg));
+    CHECK("reset of what was never asked for", refused == same);
+    bad("reset of what was never asked for", PGAAD_INVALID_ARGUMENT, refused);
+    if (PQlibVersion() < 180000) {
+        failed("use_oauth", PGAAD_LIBPQ, pgaad_use_oauth(&errmsg));
+        CHECK("use_oauth(NULL)", pgaad_use_oauth(NULL) == PGAAD_LIBPQ);
+    }
     CHECK("connection_status(NULL)", pgaad_connection_status(NULL) == PGAAD_INVALID_ARGUMENT);
     PGconn *stranger = PQconnectdb("");
     CHECK("connection_status of another's", pgaad_connection_status(stranger) == PGAAD_OK);
@@ -232,6 +250,18 @@ static void null_for_the_long_way(void)
         pgaad_client_connectdb_params(NULL, keywords, values, 0));
     bad("client_connectdb_params(NULLs)", PGAAD_INVALID_ARGUMENT,
         pgaad_client_connectdb_params(NULL, NULL, NULL, 0));
+    bad("client_connect_start(NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_connect_start(NULL, ""));
+    bad("client_connect_start_params(NULLs)", PGAAD_INVALID_ARGUMENT,
+        pgaad_client_connect_start_params(NULL, NULL, NULL, 0));
+    PGconn *stranger = PQconnectdb(""), *same = stranger;
+    failed("client_reset(NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_reset(NULL, &stranger, &errmsg));
+    CHECK("client_reset(NULL)", stranger == same);
+    CHECK("client_reset(NULLs)", pgaad_client_reset(NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
+    PQfinish(stranger);
+    status = pgaad_client_prefetch(NULL, &fd, &errmsg);
+    CHECK("client_prefetch(NULL)", fd == -1);
+    failed("client_prefetch(NULL)", PGAAD_INVALID_ARGUMENT, status);
+    CHECK("client_prefetch(NULLs)", pgaad_client_prefetch(NULL, NULL, NULL) == PGAAD_INVALID_ARGUMENT);
     failed("client_invalidate(NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_invalidate(NULL, &errmsg));
     CHECK("client_invalidate(NULL, NULL)", pgaad_client_invalidate(NULL, NULL) == PGAAD_INVALID_ARGUMENT);
 
@@ -276,6 +306,15 @@ static void null_for_the_long_way(void)
             pgaad_client_connectdb_params(client, NULL, values, 0));
         bad("client_connectdb_params(, , NULL)", PGAAD_INVALID_ARGUMENT,
             pgaad_client_connectdb_params(client, keywords, NULL, 1));
+        bad("client_connect_start(, NULL)", PGAAD_OK, pgaad_client_connect_start(client, NULL));
+        bad("client_connect_start_params(, NULL, )", PGAAD_INVALID_ARGUMENT,
+            pgaad_client_connect_start_params(client, NULL, values, 0));
+        failed("client_reset(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_reset(client, NULL, &errmsg));
+        failed("client_prefetch(, NULL)", PGAAD_INVALID_ARGUMENT, pgaad_client_prefetch(client, NULL, &errmsg));
+        worked("client_prefetch", pgaad_client_prefetch(client, &fd, &errmsg));
+        junk();
+        pgaad_client_prefetch(client, &fd, NULL);
+        CHECK("client_prefetch", fd >= 0 && !close(fd));
         worked("client_invalidate", pgaad_client_invalidate(client, &errmsg));
         CHECK("client_invalidate(, NULL)", pgaad_client_invalidate(client, NULL) == PGAAD_OK);
         pgaad_client_free(client);
@@ -341,6 +380,7 @@ static void garbage_for_strings(int times)
         if (i % 3 == 0 || i > 300)
             continue;
         bad(one, PGAAD_OK, pgaad_connectdb(one));
+        bad(one, PGAAD_OK, pgaad_connect_start(one));
         garbage(other, 20);
         const char *const keywords[] = {"dbname", other, NULL}, *const values[] = {one, one, NULL};
         bad(one, PGAAD_OK, pgaad_connectdb_params(keywords, values, (int) next_random()));

@@ -1,10 +1,13 @@
 /* A busy server: threads get tokens and connections, of shared clients and of their own, while the token service fails now
  * and then and tokens expire. Meanwhile the process forks, and what it uses is looked at.
  *
- *   soak THREADS SECONDS CONNINFO [steady]
+ *   soak THREADS SECONDS CONNINFO [steady | pooler]
  *
  * Steady: it does nothing but connect, ten times a second in each thread, and says when which call failed: a line "failed
  * BEGUN_MS ENDED_MS STATUS MESSAGE", in Unix milliseconds. At the end: a line "stats JSON".
+ *
+ * Pooler: each thread has a connection, which it opens, asks, resets and drops at random, all by one client. It says when
+ * which call failed, too.
  *
  * Prints lines "sample RSS_KIB DESCRIPTORS THREADS", then the same with "end" once all is quiet again, and how often each
  * call ended how. Complains about what must not happen, and exits with 1 then.
@@ -12,6 +15,7 @@
 #include <dirent.h>
 #include <libpq-fe.h>
 #include <pgaad.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -26,9 +30,9 @@ enum { SHARED = 3, STATUSES = PGAAD_INTERNAL + 1 };
 static const char *conninfo;
 static pgaad_client *shared[SHARED];
 static atomic_long ended[STATUSES];
-static atomic_long connected;
+static atomic_long connected, resets, kept;
 static atomic_int over, wrong;
-static int steady;
+static void *(*mode)(void *number);
 
 static void complain(const char *what, const char *why)
 {
@@ -71,25 +75,105 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-static void use_database(pgaad_client *client)
+static void query(PGconn *conn)
 {
-    long long begun = now_ms();
-    PGconn *conn = pgaad_client_connectdb(client, conninfo);
-    pgaad_status status = pgaad_connection_status(conn);
-    count("client_connectdb", status, NULL);
-    if (PQstatus(conn) == CONNECTION_OK) {
-        PGresult *result = PQexec(conn, "select 1");
-        if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            complain("select", PQerrorMessage(conn));
-        PQclear(result);
+    PGresult *result = PQexec(conn, "select 1");
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        complain("select", PQerrorMessage(conn));
+    PQclear(result);
+}
+
+static void *work(void *number);
+
+/* A call that may lead to a connection has ended. */
+static void note(const char *what, pgaad_status status, PGconn *conn, const char *message, long long begun)
+{
+    count(what, status, NULL);
+    if (status == PGAAD_OK && PQstatus(conn) == CONNECTION_OK) {
         connected++;
     } else if (status == PGAAD_OK || !is_expected(status)) {
-        complain("client_connectdb", PQerrorMessage(conn));
-    } else if (steady) {
-        printf("failed %lld %lld %s %s", begun, now_ms(), pgaad_status_name(status), PQerrorMessage(conn));
+        complain(what, message);
+    } else if (mode != work) {
+        printf("failed %lld %lld %s %.*s\n", begun, now_ms(), pgaad_status_name(status), (int) strcspn(message, "\n"),
+               message);
         fflush(stdout);
     }
+}
+
+static PGconn *started(pgaad_client *client)
+{
+    PGconn *conn = pgaad_client_connect_start(client, conninfo);
+    PostgresPollingStatusType turn = PGRES_POLLING_WRITING;
+    while (PQstatus(conn) != CONNECTION_BAD && turn != PGRES_POLLING_OK) {
+        struct pollfd event = { PQsocket(conn), turn == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0 };
+        poll(&event, 1, -1);
+        turn = PQconnectPoll(conn);
+    }
+    return conn;
+}
+
+/* The result may be BAD. */
+static PGconn *open_by(pgaad_client *client, unsigned way)
+{
+    const char *const keywords[] = { "dbname", NULL }, *const values[] = { conninfo, NULL };
+    long long begun = now_ms();
+    PGconn *conn = way == 0 ? pgaad_client_connectdb(client, conninfo)
+        : way == 1          ? pgaad_client_connectdb_params(client, keywords, values, 1)
+                            : started(client);
+    note("a connect function", pgaad_connection_status(conn), conn, PQerrorMessage(conn), begun);
+    return conn;
+}
+
+static void use_database(pgaad_client *client)
+{
+    PGconn *conn = open_by(client, 0);
+    if (PQstatus(conn) == CONNECTION_OK)
+        query(conn);
     PQfinish(conn);
+}
+
+static unsigned next(unsigned *random)
+{
+    *random = *random * 1664525 + 1013904223;
+    return *random >> 16;
+}
+
+/* Whatever becomes of the token, there is a connection afterwards: the old one, or one as good. */
+static void reset(PGconn **conn, pgaad_client *client)
+{
+    PGconn *before = *conn;
+    long long begun = now_ms();
+    char *errmsg;
+    pgaad_status status = client ? pgaad_client_reset(client, conn, &errmsg) : pgaad_reset(conn, &errmsg);
+    note("a reset function", status, *conn, errmsg ? errmsg : PQerrorMessage(*conn), begun);
+    pgaad_free(errmsg);
+    if (status && *conn != before)
+        complain("reset", "failed, and took the connection away");
+    resets += status == PGAAD_OK;
+    kept += status == PGAAD_OK && *conn == before;
+    query(*conn);
+}
+
+static void *work_as_a_pooler(void *number)
+{
+    unsigned random = (unsigned) (intptr_t) number * 2654435761U + 1;
+    PGconn *conn = NULL;
+    while (!over) {
+        unsigned choice = next(&random) % 16;
+        if (!conn) {
+            conn = open_by(shared[0], choice % 3);
+        } else if (PQstatus(conn) == CONNECTION_BAD || choice < 3) {
+            PQfinish(conn);
+            conn = NULL;
+        } else if (choice < 8) {
+            reset(&conn, choice % 2 ? shared[0] : NULL);
+        } else {
+            query(conn);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000L * (next(&random) % 50)}, NULL);
+    }
+    PQfinish(conn);
+    return NULL;
 }
 
 static void *work(void *number)
@@ -99,9 +183,9 @@ static void *work(void *number)
         char *text, *errmsg;
         pgaad_client *client;
         pgaad_status status;
-        random = random * 1664525 + 1013904223;
-        client = shared[(random >> 24) % SHARED];
-        switch ((random >> 16) % 16) {
+        unsigned choice = next(&random);
+        client = shared[(choice >> 8) % SHARED];
+        switch (choice % 16) {
         case 0:
             status = pgaad_client_invalidate(client, &errmsg);
             count("client_invalidate", status, errmsg);
@@ -186,19 +270,19 @@ int main(int argc, char **argv)
     char *errmsg;
     if (argc != 4 && argc != 5)
         return 2;
-    steady = argc == 5;
+    mode = argc == 4 ? work : !strcmp(argv[4], "pooler") ? work_as_a_pooler : work_steadily;
     int thread_count = atoi(argv[1]), seconds = atoi(argv[2]);
     conninfo = argv[3];
     for (int i = 0; i < SHARED; i++)
         count("a client", i ? pgaad_client_new("timeout_ms=5000", &shared[i], &errmsg)
                             : pgaad_client_default(&shared[i], &errmsg), NULL);
     for (int i = 0; i < thread_count; i++)
-        if (pthread_create(&threads[i], NULL, steady ? work_steadily : work, (void *) (intptr_t) i))
+        if (pthread_create(&threads[i], NULL, mode, (void *) (intptr_t) i))
             return 3;
     for (int i = 0; i < seconds && !wrong; i++) {
         sleep(1);
         report("sample");
-        if (!steady)
+        if (mode == work)
             fork_once();
     }
     over = 1;
@@ -214,7 +298,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 300 && entries("/proc/self/task") > 1; i++)
         nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     report("end");
-    printf("connected %ld\n", connected);
+    printf("connected %ld\nresets %ld\nkept %ld\n", connected, resets, kept);
     for (int i = 0; i < STATUSES; i++)
         if (ended[i])
             printf("%s %ld\n", pgaad_status_name(i), ended[i]);

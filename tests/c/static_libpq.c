@@ -31,6 +31,11 @@ PGconn *PQconnectdb(const char *conninfo)
     return &only;
 }
 
+PGconn *PQconnectStart(const char *conninfo)
+{
+    return PQconnectdb(conninfo);
+}
+
 PGconn *PQconnectdbParams(const char *const *keywords, const char *const *values, int expand_dbname)
 {
     (void) keywords;
@@ -49,6 +54,17 @@ PGconn *PQconnectStartParams(const char *const *keywords, const char *const *val
         snprintf(only.message + strlen(only.message), sizeof only.message - strlen(only.message), "%s=%s\n", *keywords,
                  *values ? *values : "");
     return &only;
+}
+
+void PQreset(PGconn *conn)
+{
+    (void) conn;
+}
+
+int PQconnectionUsedPassword(const PGconn *conn)
+{
+    (void) conn;
+    return 0;
 }
 
 void PQfinish(PGconn *conn)

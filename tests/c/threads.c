@@ -9,11 +9,13 @@
 #include <dlfcn.h>
 #include <libpq-fe.h>
 #include <pgaad.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static atomic_int wrong;
 static const char *conninfo;
@@ -76,6 +78,30 @@ static void connectdb_params(pgaad_client *client)
     expect_open("client_connectdb_params", pgaad_client_connectdb_params(client, keywords, values, 1));
 }
 
+static PGconn *polled(PGconn *conn)
+{
+    for (PostgresPollingStatusType turn = PGRES_POLLING_WRITING;
+         turn != PGRES_POLLING_OK && turn != PGRES_POLLING_FAILED; turn = PQconnectPoll(conn)) {
+        struct pollfd event = {.fd = PQsocket(conn), .events = turn == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+        poll(&event, 1, -1);
+    }
+    return conn;
+}
+
+static void connect_start(pgaad_client *client)
+{
+    expect_open("client_connect_start", polled(pgaad_client_connect_start(client, conninfo)));
+}
+
+static void reset(pgaad_client *client)
+{
+    PGconn *conn = pgaad_client_connectdb(client, conninfo);
+    char *errmsg;
+    pgaad_status status = pgaad_client_reset(client, &conn, &errmsg);
+    expect("client_reset", status, errmsg);
+    expect_open("client_reset", conn);
+}
+
 static void invalidate(pgaad_client *client)
 {
     char *errmsg;
@@ -83,8 +109,23 @@ static void invalidate(pgaad_client *client)
     expect("client_invalidate", status, errmsg);
 }
 
-static void (*const ON_CLIENTS[])(pgaad_client *) = {get_token, connstring, connectdb, connectdb_params, invalidate};
-enum { ON_CLIENTS_COUNT = sizeof ON_CLIENTS / sizeof *ON_CLIENTS };
+/* On clients for whom nobody fetches ahead: those that wait for a token come first. */
+static void (*const ON_CLIENTS[])(pgaad_client *) = {get_token,        connstring,    connectdb,
+                                                     connectdb_params, connect_start, reset,
+                                                     invalidate};
+enum { ON_CLIENTS_COUNT = sizeof ON_CLIENTS / sizeof *ON_CLIENTS, WAITING_COUNT = 5 };
+
+/* On a client of its own, whose token nobody drops. */
+static void prefetch(pgaad_client *client)
+{
+    struct pollfd event = {.fd = -1, .events = POLLIN};
+    char *errmsg;
+    pgaad_status status = pgaad_client_prefetch(client, &event.fd, &errmsg);
+    expect("client_prefetch", status, errmsg);
+    if (poll(&event, 1, -1) != 1 || event.revents != POLLIN || close(event.fd))
+        complain("client_prefetch", status, "is not readable");
+    connect_start(client);
+}
 
 static void *linked(const char *symbol, void *userdata)
 {
@@ -110,6 +151,8 @@ static void short_way(void)
     else
         pgaad_free(errmsg);
     expect_open("connectdb", pgaad_connectdb(conninfo));
+    expect_open("connect_start", polled(pgaad_connect_start(conninfo)));
+    expect_open("connect_start_params", polled(pgaad_connect_start_params(keywords, values, 1)));
     expect_open("connectdb_params", pgaad_connectdb_params(keywords, values, 1));
     if (strcmp(pgaad_version(), PGAAD_VERSION) || pgaad_version_number() != PGAAD_VERSION_NUMBER)
         complain("version", PGAAD_OK, pgaad_version());
@@ -131,6 +174,8 @@ static void *storm(void *number)
         expect("client_new", status, errmsg);
         get_token(own);
         ON_CLIENTS[(step / 3) % ON_CLIENTS_COUNT](own);
+        if (step % 3 == 0)
+            prefetch(own);
         pgaad_client_free(own);
     }
     return NULL;
@@ -170,7 +215,7 @@ static void free_under_calls(int count)
     struct call calls[64];
     char line[16], *errmsg;
     for (int i = 0; i < count; i++) {
-        calls[i].run = ON_CLIENTS[i % 4]; /* those that wait for a token */
+        calls[i].run = ON_CLIENTS[i % WAITING_COUNT];
         expect("client_new", pgaad_client_new("", &calls[i].client, &errmsg), NULL);
         if (pthread_create(&calls[i].thread, NULL, run_call, &calls[i]))
             abort();

@@ -22,8 +22,14 @@ fn seconds_of_soak() -> u64 {
     std::env::var("PGAAD_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
 }
 
-/// Lets a third of the requests fail in ways of all sorts, and counts those.
-fn fail_a_third(emulator: &Emulator, over: &AtomicBool, failed: &AtomicUsize, mut random: u64) {
+/// Lets the requests fail that a random number chooses, in ways of all sorts, and counts those.
+pub(super) fn fail_some(
+    emulator: &Emulator,
+    over: &AtomicBool,
+    failed: &AtomicUsize,
+    mut random: u64,
+    chooses: impl Fn(u64) -> bool,
+) {
     let kinds = [
         Fault::status(401, "invalid_client", 7000215),
         Fault::status_without_code(500, "server_error"),
@@ -41,7 +47,7 @@ fn fail_a_third(emulator: &Emulator, over: &AtomicBool, failed: &AtomicUsize, mu
             continue;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (fails, kind) = ((random >> 33).is_multiple_of(3), (random >> 40) as usize % kinds.len());
+        let (fails, kind) = (chooses(random >> 33), (random >> 40) as usize % kinds.len());
         faults.next(if fails { kinds[kind].clone() } else { Fault::none() });
         failed.fetch_add(usize::from(fails), Ordering::Relaxed);
     }
@@ -49,10 +55,22 @@ fn fail_a_third(emulator: &Emulator, over: &AtomicBool, failed: &AtomicUsize, mu
     faults.clear();
 }
 
-/// Whether a token that some process may hand out was there from the one to the other, in Unix milliseconds.
-fn a_token_lived(ends: &[i64], begun: i64, ended: i64) -> bool {
+/// Whether a token of this life that may be handed out was there from the one to the other, in Unix milliseconds.
+pub(super) fn a_token_lived(ends: &[i64], life: i64, begun: i64, ended: i64) -> bool {
     // It was issued within the second that its life begins with.
-    ends.iter().any(|end| (end - LIFE + 1) * 1000 <= begun && ended <= (end - MARGIN - 1) * 1000)
+    ends.iter().any(|end| (end - life + 1) * 1000 <= begun && ended <= (end - MARGIN - 1) * 1000)
+}
+
+/// When the tokens that were issued end.
+pub(super) fn ends(emulator: &Emulator) -> Vec<i64> {
+    let claims = emulator.entra().tokens().into_iter().map(|token| emulator::claims(&token).expect("claims"));
+    claims.filter_map(|claims| claims["exp"].as_i64()).collect()
+}
+
+/// The times of a line "failed BEGUN ENDED ...".
+pub(super) fn begun_and_ended(line: &Line) -> (i64, i64) {
+    let mut words = line.0.split(' ').skip(1).map(|word| word.parse().expect("a time"));
+    (words.next().expect("a time"), words.next().expect("a time"))
 }
 
 #[test]
@@ -69,7 +87,7 @@ fn a_fleet_keeps_its_connections_while_entra_and_redis_fail() {
     let arguments = [THREADS.to_string(), seconds.to_string(), "hostaddr=127.0.0.1".into(), "steady".into()];
     let arguments = arguments.each_ref().map(String::as_str);
     let outputs = thread::scope(|scope| {
-        scope.spawn(|| fail_a_third(&emulator, &over, &failures, random));
+        scope.spawn(|| fail_some(&emulator, &over, &failures, random, |number| number.is_multiple_of(3)));
         let processes: Vec<_> = (0..PROCESSES).map(|_| scope.spawn(|| soak.output(&[&arguments]))).collect();
         // Twice it is gone for a while, and then has forgotten everything.
         for _ in 0..2 {
@@ -85,8 +103,7 @@ fn a_fleet_keeps_its_connections_while_entra_and_redis_fail() {
     });
 
     let counters = emulator.entra().counters();
-    let claims = emulator.entra().tokens().into_iter().map(|token| emulator::claims(&token).expect("claims"));
-    let ends: Vec<_> = claims.filter_map(|claims| claims["exp"].as_i64()).collect();
+    let ends = ends(&emulator);
     let (mut connected, mut failed, mut got) = (0, 0, 0);
     for output in &outputs {
         let text = String::from_utf8_lossy(&output.stdout);
@@ -94,9 +111,8 @@ fn a_fleet_keeps_its_connections_while_entra_and_redis_fail() {
         let lines: Vec<_> = text.lines().map(|line| Line(line.to_string())).collect();
         assert_done(&lines);
         for line in lines.iter().filter(|line| line.command() == "failed") {
-            let mut words = line.0.split(' ').skip(1).map(|word| word.parse().expect("a time"));
-            let (begun, ended) = (words.next().expect("a time"), words.next().expect("a time"));
-            assert!(!a_token_lived(&ends, begun, ended), "while a token lived: {line:?}");
+            let (begun, ended) = begun_and_ended(line);
+            assert!(!a_token_lived(&ends, LIFE, begun, ended), "while a token lived: {line:?}");
             failed += 1;
         }
         let samples: Vec<_> = lines.iter().filter(|line| line.command() == "sample").map(numbers).collect();

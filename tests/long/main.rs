@@ -4,6 +4,7 @@ mod fleet;
 #[path = "../suite/harness.rs"]
 #[allow(dead_code)] // the suite uses the rest
 mod harness;
+mod pooler;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

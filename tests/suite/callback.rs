@@ -354,7 +354,7 @@ fn it_may_not_call_its_own_client() {
         new(&mut session, settings, &[&format!("own|{good}")]);
         let lines = session.ask(NOW);
         let own: Vec<_> = lines.iter().filter(|line| line.command().starts_with("own_")).collect();
-        assert_eq!(own.len(), 6, "{lines:?}");
+        assert_eq!(own.len(), 9, "{lines:?}");
         for line in own {
             assert_fails(line, "PGAAD_INVALID_ARGUMENT", &["callback", "its own client"]);
         }

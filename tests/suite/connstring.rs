@@ -6,7 +6,7 @@ use std::path::Path;
 
 use emulator::{APP_ONE, Emulator, LAPTOP_PASSWORD, LAPTOP_ROLE};
 
-use crate::harness::{Driver, Line, Options, Pairs, Session, ground, options, program, signed_in};
+use crate::harness::{Driver, Line, Options, Pairs, Session, conninfo, ground, options, program, signed_in};
 
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -407,24 +407,121 @@ fn what_cannot_be_read_is_refused_without_showing_a_secret() {
     assert_eq!(emulator.entra().counters().connections, 0);
 }
 
+/// What it makes of services: where libpq is at hand, and where there is none.
+#[track_caller]
+fn with_and_without_libpq(driver: &Driver, conninfo: &str) -> [(String, Options, String); 2] {
+    let here = driver.one(&["options", conninfo]);
+    let alone = driver.clone().instead(program("no_libpq", &[])).run(&[&[conninfo]]);
+    let alone = &alone[1];
+    let text = String::from_utf8(alone.bytes("encoded")).expect("text");
+    let parsed = driver.one(&["parse", &text]);
+    [
+        (here.status().into(), here.options(), here.errmsg().into()),
+        (alone.status().into(), parsed.options(), alone.errmsg().into()),
+    ]
+}
+
 #[test]
-fn a_service_is_refused_for_now() {
+fn services_are_found_where_libpq_finds_them_with_or_without_one() {
     let emulator = Emulator::start();
-    let driver = signed_in(&emulator).env("PGUSER", "a");
-    for (driver, conninfo) in [
-        (driver.clone(), "service=mine"),
-        (driver.clone(), "service=mine host=localhost"),
-        (driver.clone(), "postgresql://localhost/?service=mine"),
-        (driver.clone().env("PGSERVICE", "mine"), "host=localhost"),
-        (Driver::new().env("PGSERVICE", "mine"), ""),
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let service = |port: &str| {
+        format!("# ours\n[other]\nhost=stranger.example\n\n[mine]\nhost=localhost\nport={port}\nuser=a\n")
+    };
+    for (name, port) in [("named", "1"), (".pg_service.conf", "2"), ("pg_service.conf", "3")] {
+        std::fs::write(path(name), service(port)).expect("a file");
+    }
+    let home = || signed_in(&emulator).env("HOME", folder.path());
+    for (driver, conninfo, port) in [
+        (home().env("PGSERVICEFILE", path("named")), "service=mine", "1"),
+        (home().env("PGSERVICEFILE", path("named")).env("PGSERVICE", "mine"), "", "1"),
+        (home(), "service=mine", "2"),
+        (home(), "postgresql:///?service=mine", "2"),
+        (signed_in(&emulator).env("PGSYSCONFDIR", folder.path()), "service=mine", "3"),
+        // What is given goes before it.
+        (home(), "service=mine port=4", "4"),
+        (home().env("PGPORT", "5"), "service=mine", "2"),
     ] {
-        let line = driver.one(&["options", conninfo]);
-        assert_eq!(line.status(), "PGAAD_CONFIG", "{line:?}");
-        for name in ["service", "PGSERVICE"] {
-            assert!(line.errmsg().contains(name), "{line:?}");
+        for (status, options, errmsg) in with_and_without_libpq(&driver, conninfo) {
+            assert_eq!(status, "PGAAD_OK", "{conninfo}: {errmsg}");
+            let seen = ["host", "port", "user", "sslmode"].map(|keyword| options[keyword].as_str());
+            assert_eq!(seen, ["localhost", port, "a", "verify-full"], "{conninfo}");
+            assert!(options["password"].starts_with("eyJ"));
         }
     }
-    assert_eq!(emulator.entra().counters().connections, 0);
+}
+
+#[test]
+fn a_service_decides_as_if_its_options_had_been_given() {
+    let emulator = Emulator::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = folder.path().join("services");
+    let text = "[laptop]\nhost=localhost\nuser=a\npassword=p\n[stranger]\nhost=evil.example\nuser=a\n\
+                [plain]\nhost=localhost\nuser=a\nsslmode=disable\n[broken]\nhost\n[nested]\nservice=laptop\n";
+    std::fs::write(&services, text).expect("a file");
+    let driver = signed_in(&emulator).env("PGSERVICEFILE", &services);
+    for (service, status, part) in [
+        ("laptop", "PGAAD_OK", ""),
+        ("stranger", "PGAAD_INSECURE", "evil.example"),
+        ("plain", "PGAAD_INSECURE", "sslmode"),
+        ("missing", "PGAAD_CONFIG", "\"missing\" not found"),
+        ("broken", "PGAAD_CONFIG", "services, line 13"),
+        ("nested", "PGAAD_CONFIG", "nested"),
+    ] {
+        for (got, written, errmsg) in with_and_without_libpq(&driver, &format!("service={service}")) {
+            assert_eq!(got, status, "{service}: {errmsg}");
+            assert!(errmsg.contains(part), "{service}: {errmsg}");
+            if status == "PGAAD_OK" {
+                assert_eq!(written, options(&[("service", service)]), "a password is at hand");
+            }
+        }
+    }
+    // Without Entra it is libpq's to complain of.
+    let off = driver.env("PGAAD_AUTH", "off");
+    for (status, written, _) in with_and_without_libpq(&off, "service=missing") {
+        assert_eq!((status.as_str(), &written), ("PGAAD_OK", &options(&[("service", "missing")])));
+    }
+    // Each program without libpq gets a token beside; the last may not.
+    assert_eq!(emulator.entra().counters().tokens, 6);
+}
+
+#[test]
+fn without_libpq_a_service_file_is_named_as_in_version_19() {
+    let emulator = Emulator::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = folder.path().join("services");
+    std::fs::write(&services, "[mine]\nhost=localhost\nport=7\nuser=a\n").expect("a file");
+    let given = conninfo(&[("service", "mine"), ("servicefile", services.to_str().expect("text"))]);
+    let lines = signed_in(&emulator).instead(program("no_libpq", &[])).run(&[&[&given]]);
+    assert_eq!(lines[1].status(), "PGAAD_OK", "{lines:?}");
+    let text = String::from_utf8(lines[1].bytes("encoded")).expect("text");
+    assert!(text.contains("host='localhost'") && text.contains("port='7'"), "{text}");
+}
+
+#[test]
+fn a_password_of_the_passfile_counts_with_or_without_libpq() {
+    let emulator = Emulator::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let passfile = folder.path().join(".pgpass");
+    let write = |mode: u32| {
+        std::fs::write(&passfile, "localhost:*:*:a:from the file\n").expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&passfile, mode).expect("our own file");
+    };
+    let driver = signed_in(&emulator).env("HOME", folder.path());
+    // For another user there is none; and one that others may read is no passfile.
+    for (conninfo, mode, is_on) in [
+        ("host=localhost user=a", 0o600, false),
+        ("host=localhost user=b", 0o600, true),
+        ("host=localhost user=a", 0o640, true),
+    ] {
+        write(mode);
+        for (status, options, errmsg) in with_and_without_libpq(&driver, conninfo) {
+            assert_eq!(status, "PGAAD_OK", "{errmsg}");
+            assert_eq!(options.contains_key("password"), is_on, "{conninfo} {mode:o}");
+        }
+    }
 }
 
 /// An environment of the original backend's.

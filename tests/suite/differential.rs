@@ -5,27 +5,40 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use emulator::Emulator;
 use emulator::serde_json::{Map, Value, from_str};
+use emulator::{Emulator, Libpq};
 
 use crate::harness::{Driver, Line, each, program, signed_in};
 
-const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Runs the comparison, and gives its counts.
-fn compare(driver: &Driver, mode: &str, seed: u64, turns: usize, more: &[&str]) -> Line {
+/// Runs the comparison with the libpq that the driver has, and gives its counts.
+pub fn compare(driver: &Driver, mode: &str, seed: u64, turns: usize, more: &[&str]) -> Line {
+    compare_by(program("agreement", &["-lpq"]), driver, mode, seed, turns, more)
+}
+
+/// The same for service and password files, which pgaad reads without libpq.
+pub fn compare_files(driver: &Driver, mode: &str, seed: u64, turns: usize) -> Line {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let driver = driver.clone().env("PGSERVICEFILE", path("services")).env("PGPASSFILE", path("passwords"));
+    compare_by(program("files", &[]), &driver, mode, seed, turns, &[])
+}
+
+fn compare_by(program: PathBuf, driver: &Driver, mode: &str, seed: u64, turns: usize, more: &[&str]) -> Line {
     let from_outside = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let seed = from_outside("PGAAD_TEST_SEED").unwrap_or_else(|| seed.to_string());
     let turns = from_outside("PGAAD_TEST_TURNS").unwrap_or_else(|| turns.to_string());
     let arguments = [&[mode, seed.as_str(), turns.as_str()], more].concat();
-    let output = driver.clone().instead(program("agreement", &["-lpq"])).output(&[&arguments]);
+    let output = driver.clone().instead(program).output(&[&arguments]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
     Line(format!("differential {}", said.trim()))
 }
 
-fn count(line: &Line, key: &str) -> usize {
+pub fn count(line: &Line, key: &str) -> usize {
     line.get(key).parse().unwrap_or_else(|_| panic!("no {key} in {line:?}"))
 }
 
@@ -56,6 +69,15 @@ fn arrays_come_to_mean_what_they_mean_to_libpq() {
     let driver = signed_in(&emulator).env("PGUSER", "by-variable").env("PGPORT", "1");
     let line = compare(&driver, "arrays", 20260104, 4_000, &[]);
     assert!(count(&line, "compared") > 1000 && count(&line, "with_token") > 500, "{line:?}");
+}
+
+#[test]
+fn services_and_password_files_are_read_as_libpq_reads_them() {
+    let emulator = Emulator::start();
+    let services = compare_files(&signed_in(&emulator).env("PGUSER", "a"), "services", 20260105, 10_000);
+    assert!(count(&services, "read") > 1000 && count(&services, "refused") > 1000, "{services:?}");
+    let passwords = compare_files(&signed_in(&emulator), "passfiles", 20260106, 5_000);
+    assert!(count(&passwords, "with") > 1000 && count(&passwords, "without") > 1000, "{passwords:?}");
 }
 
 /// Reads a conninfo in the form that pgaad writes: `keyword='value'`, a backslash before `'` and `\`.
@@ -123,7 +145,7 @@ fn every_measured_case_is_read_as_it_was_measured() {
         .map(|case| OsStr::from_bytes(case["input"].as_str().expect("text").as_bytes()))
         .collect();
 
-    // Without libpq, and with this machine's and others in turn.
+    // Without libpq, with this machine's, which says in turn that it is another, and with those that are others.
     let here = off.run(&[&["libpq"]]).remove(0);
     let here = (here.word().parse::<u32>().expect("a version") / 10_000).to_string();
     let mut versions = vec!["18", "15", "16", "17", "19"];
@@ -134,6 +156,11 @@ fn every_measured_case_is_read_as_it_was_measured() {
     readings.extend(
         versions.iter().map(|version| (*version, linked.clone().env("PRETENDED", format!("{version}0000")))),
     );
+
+    let others = Libpq::all();
+    let others: Vec<_> =
+        others.iter().map(|libpq| (libpq.version.to_string(), linked.clone().with_libpq(libpq))).collect();
+    readings.extend(others.iter().map(|(version, driver)| (version.as_str(), driver.clone())));
 
     for (version, driver) in &readings {
         let lines = driver.run_bytes(&inputs);

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use emulator::{App, Emulator, Imds, PATIENCE, Postgres};
+use emulator::{App, Emulator, Imds, Libpq, PATIENCE, Postgres};
 
 /// The folder of the libraries that this very build made.
 fn built() -> PathBuf {
@@ -181,6 +181,12 @@ pub fn ground() -> &'static Ground {
     })
 }
 
+/// A PostgreSQL 18 that wants tokens by OAUTHBEARER, beside the other, for all tests that leave it as it is.
+pub fn postgres_18() -> &'static Postgres {
+    static SERVER: OnceLock<Postgres> = OnceLock::new();
+    SERVER.get_or_init(|| Postgres::start_18(&ground().emulator))
+}
+
 impl Ground {
     /// A driver that signs in as this application, by its role.
     pub fn driver(&self, app: &App) -> Driver {
@@ -293,6 +299,15 @@ impl Driver {
         self
     }
 
+    /// Runs it with this libpq in the place of the machine's.
+    pub fn with_libpq(self, libpq: &Libpq) -> Self {
+        let folder = libpq.folder().display().to_string();
+        match libpq.loader() {
+            Some(loader) => self.under(&[&loader.display().to_string(), "--library-path", &folder]),
+            None => self.env("LD_LIBRARY_PATH", folder),
+        }
+    }
+
     /// Runs it as nobody, which only root can do.
     pub fn by_nobody(self) -> Self {
         self.under(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -395,6 +410,11 @@ pub struct Task {
 impl Running {
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// What it prints, for a test to read.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
     }
 
     /// Its threads.

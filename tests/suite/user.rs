@@ -97,11 +97,12 @@ fn a_user_who_is_named_is_used_as_it_is_and_nobody_asks_for_another() {
     // Whoever is named wrong is refused by the server; nobody guesses another.
     let line = session.one(&["connect", "user=identity-two"]);
     assert_eq!((line.status(), line.get("conn"), line.get("user")), ("PGAAD_OK", "BAD", "identity-two"));
-    assert_eq!(resources(&imds), [DATABASE]);
+    // It is asked once more with a fresh token, of the same resource.
+    assert_eq!(resources(&imds), [DATABASE, DATABASE]);
     // That variable says who connects, not who the identity is.
     session.ask(&["setenv", "PGUSER", "somebody"]);
     assert_eq!(session.one(&["get_user"]).get("user"), role);
-    assert_eq!(resources(&imds), [DATABASE, MANAGEMENT]);
+    assert_eq!(resources(&imds), [DATABASE, DATABASE, MANAGEMENT]);
 
     // The original backend's variable is a name, too.
     let driver = signed_in(&ground.emulator);

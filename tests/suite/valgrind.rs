@@ -1,6 +1,6 @@
 //! The library under valgrind: no memory error, and nothing lost.
 
-use emulator::{APP_ONE, APP_TWO, Emulator, Fault, Gate, Postgres};
+use emulator::{APP_ONE, APP_TWO, Emulator, Fault, Gate, Libpq, Postgres};
 
 use crate::harness::{self, Driver, Line, Listener, conninfo, ground, signed_in, valgrind};
 
@@ -44,6 +44,63 @@ fn tokens_and_connections() {
     let statuses = statuses(&lines);
     assert_eq!(statuses.len(), 15, "{lines:?}");
     assert!(statuses.iter().all(|(_, status)| *status == "PGAAD_OK"), "{lines:?}");
+}
+
+#[test]
+fn starts_and_resets() {
+    let emulator = Emulator::start();
+    let postgres = Postgres::start(&emulator);
+    let mut session = valgrind(signed_in(&emulator).envs(postgres.env(APP_ONE.role))).session();
+    let mut run = |commands: &[&[&str]]| {
+        for command in commands {
+            for line in session.ask(command).iter().filter(|line| !line.status().is_empty()) {
+                assert_eq!(line.status(), "PGAAD_OK", "{line:?}");
+            }
+        }
+    };
+    run(&[&["new", ""], &["prefetch"], &["await", "poll"], &["client_start", ""], &["poll"], &["prefetch"]]);
+    // In the same place, shorter and longer; and in a new connection.
+    for (open, sizes) in [("client_start", [2000, 4000, 17_000]), ("client_connect", [4000, 2000, 3000])] {
+        emulator.entra().faults().next(Fault::token_size(sizes[0]));
+        run(&[&["invalidate"], &["client_get_token", "-1"], &[open, ""], &["poll"]]);
+        for size in &sizes[1..] {
+            emulator.entra().faults().next(Fault::token_size(*size));
+            run(&[&["invalidate"], &["client_reset"], &["query", "select 1"]]);
+        }
+        // A second attempt.
+        postgres.revoke_all();
+        run(&[&["reset"]]);
+    }
+    run(&[&["close"], &["free"]]);
+    session.ask(&["setenv", "PGAAD_CLOUD", "mars"]);
+    session.ask(&["connect", "application_name=x"]);
+    session.ask(&["reset"]);
+    session.ask(&["setenv", "PGAAD_CLOUD", "public"]);
+    assert_eq!(session.ask(&["reset"])[1].get("conn"), "OK");
+    let (said, code) = session.last(&["finish"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn oauth() {
+    // With the libpq of 18, whose own doings are not looked at.
+    let ground = ground();
+    let mut all = Libpq::all();
+    all.retain(|libpq| libpq.version == 18);
+    let driver =
+        Driver::new().envs(ground.emulator.env(&APP_ONE)).envs(harness::postgres_18().env(APP_ONE.role));
+    let lines = valgrind(driver.with_libpq(&all[0])).run(&[
+        &["use_oauth"],
+        &["default"],
+        &["connect", ""],
+        &["reset"],
+        &["start", ""],
+        &["invalidate"],
+        &["poll"],
+        &["pq_reset"],
+    ]);
+    assert!(lines.iter().all(|line| line.status() == "PGAAD_OK"), "{lines:?}");
+    assert_eq!(lines.last().map(|line| line.get("conn")), Some("OK"), "{lines:?}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::checker::Checker;
 use crate::net::Server;
-use crate::sync::{Gate, Stop, lock};
+use crate::sync::{LoginGate, Stop};
 
 /// What PostgreSQL puts before the role to make a distinguished name.
 pub(crate) const PREFIX: &str = "cn=";
@@ -19,17 +19,14 @@ const SUCCESS: u8 = 0;
 const PROTOCOL_ERROR: u8 = 2;
 const INVALID_CREDENTIALS: u8 = 49;
 
-/// The gate that binds wait at, if any.
-pub(crate) type BindGate = Arc<Mutex<Option<Gate>>>;
-
-pub(crate) fn start(checker: Arc<Checker>, gate: BindGate) -> io::Result<Server> {
+pub(crate) fn start(checker: Arc<Checker>, gate: LoginGate) -> io::Result<Server> {
     let stop = Stop::new();
     Server::start("ldap", stop.clone(), move |tcp, _| {
         let _ = serve(tcp, &checker, &gate, &stop); // a backend that is gone needs no answer
     })
 }
 
-fn serve(mut tcp: TcpStream, checker: &Checker, gate: &BindGate, stop: &Stop) -> io::Result<()> {
+fn serve(mut tcp: TcpStream, checker: &Checker, gate: &LoginGate, stop: &Stop) -> io::Result<()> {
     let mut buffer = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
@@ -38,10 +35,7 @@ fn serve(mut tcp: TcpStream, checker: &Checker, gate: &BindGate, stop: &Stop) ->
             let Some(bind) = parse(&message).ok_or(io::ErrorKind::InvalidData)? else {
                 return Ok(()); // unbind
             };
-            let held = lock(gate).clone();
-            if let Some(held) = held {
-                held.pass(stop);
-            }
+            gate.pass(stop);
             let role = bind.name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
             let code = match role {
                 Some(role) if bind.version == 3 && !bind.password.is_empty() => {

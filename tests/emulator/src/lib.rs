@@ -36,6 +36,8 @@ mod tools; // az and azd
 // The database.
 mod checker; // what it thinks of a token
 mod ldap; // how it asks
+mod oauth; // how a PostgreSQL 18 asks
+mod libpqs; // that one, and other clients
 mod postgres; // the server itself
 
 // What processes and machines share.
@@ -68,8 +70,9 @@ pub use identity::{
 };
 pub use issuer::{CLUSTER_SUBJECT, EXCHANGE, GITHUB_SUBJECT, Issuer, PIPELINES_SUBJECT};
 pub use jwt::{Claims, claims};
+pub use libpqs::Libpq;
 pub use oidc::{GitHub, Pipelines};
-pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, Postgres};
+pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, PASSWORDS, Postgres};
 pub use proxy::{Connect, Proxy};
 pub use redis::{Redis, RedisLogin};
 pub use serde_json;

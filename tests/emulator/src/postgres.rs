@@ -16,17 +16,20 @@ use crate::Emulator;
 use crate::checker::{Bind, Checker};
 use crate::daemon::{Daemon, Log};
 use crate::dir::PrivateDir;
-use crate::entra::Subject;
-use crate::ldap::{self, BindGate, PREFIX, SUFFIX};
+use crate::entra::{POSTGRESQL, Subject, TENANT_ONE};
+use crate::ldap::{self, PREFIX, SUFFIX};
 use crate::net::Server;
-use crate::os;
-use crate::sync::{Gate, PATIENCE, lock};
+use crate::sync::{Gate, LoginGate, PATIENCE};
 use crate::tls::Authority;
+use crate::{libpqs, oauth, os};
 
 /// A role with an ordinary password.
 pub const LAPTOP_ROLE: &str = "laptop";
 /// Its password.
 pub const LAPTOP_PASSWORD: &str = "it's a \\ secret";
+/// The database of a PostgreSQL 18 that asks for passwords, in the clear. Those of the roles are set by
+/// [`Postgres::set_password`].
+pub const PASSWORDS: &str = "passwords";
 
 /// The names in the server's certificate.
 const NAMES: [&str; 10] = [
@@ -51,7 +54,7 @@ full_page_writes = off
 synchronous_commit = off
 wal_level = minimal
 max_wal_senders = 0
-max_connections = 200
+max_connections = 220
 shared_buffers = 16MB
 autovacuum = off
 log_connections = on
@@ -61,16 +64,26 @@ log_disconnections = on
 /// Fast shutdown; if that takes too long the immediate one; then the kernel's.
 const ENDS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGKILL];
 
+/// How the server has tokens checked.
+enum Asks {
+    /// Debian's: by LDAP, about the password.
+    Ldap,
+    /// PostgreSQL 18: by this validator, about the token of OAUTHBEARER, which is to be this issuer's.
+    OAuth { validator: PathBuf, issuer: String },
+}
+
 /// A running server. Everything of it is gone after drop, and also when this process is killed.
 pub struct Postgres {
     dir: PrivateDir,
     ca_file: PathBuf,
     bin: PathBuf,
+    psql: PathBuf,
     account: Option<Account>,
     port: u16,
     checker: Arc<Checker>,
-    gate: BindGate,
-    ldap: Option<Server>,
+    gate: LoginGate,
+    asks: Asks,
+    asked: Option<Server>,
     postmaster: Option<Daemon>,
 }
 
@@ -85,16 +98,49 @@ impl Postgres {
 
     /// Starts one, or says why it does not start.
     pub fn try_start(emulator: &Emulator) -> io::Result<Self> {
-        let bin = find_bin()?;
+        Self::launch_one(emulator, find_bin()?, Asks::Ldap)
+    }
+
+    /// Starts a PostgreSQL 18 that wants tokens by OAUTHBEARER, but in the database [`PASSWORDS`].
+    ///
+    /// # Panics
+    /// If it does not start; with the server's log.
+    pub fn start_18(emulator: &Emulator) -> Self {
+        Self::try_start_18(emulator).unwrap_or_else(|error| panic!("cannot start PostgreSQL 18: {error}"))
+    }
+
+    fn try_start_18(emulator: &Emulator) -> io::Result<Self> {
+        let issuer = format!("{}/{}/v2.0", emulator.authority(), TENANT_ONE.id);
+        let asks = Asks::OAuth { validator: oauth::validator()?, issuer };
+        let server = Self::launch_one(emulator, libpqs::folder()?.join("18/bin"), asks)?;
+        server.psql(&format!("create database {PASSWORDS}"))?;
+        Ok(server)
+    }
+
+    fn launch_one(emulator: &Emulator, bin: PathBuf, asks: Asks) -> io::Result<Self> {
         let account = if os::is_root() { Some(Account::find("postgres")?) } else { None };
         let dir = PrivateDir::new("pgaad-postgres-", 0o711)?;
         let authority = Authority::new("pgaad database CA")?;
         let ca_file = dir.write("ca.pem", authority.pem())?;
         let checker = Arc::new(Checker::new(Arc::clone(emulator.entra().state())));
-        let gate = BindGate::default();
-        let ldap = ldap::start(Arc::clone(&checker), Arc::clone(&gate))?;
-        let mut server =
-            Self { dir, ca_file, bin, account, port: 0, checker, gate, ldap: Some(ldap), postmaster: None };
+        let gate = LoginGate::default();
+        let asked = match asks {
+            Asks::Ldap => ldap::start(Arc::clone(&checker), gate.clone()),
+            Asks::OAuth { .. } => oauth::start(Arc::clone(&checker), gate.clone()),
+        }?;
+        let mut server = Self {
+            dir,
+            ca_file,
+            bin,
+            psql: find_bin()?.join("psql"),
+            account,
+            port: 0,
+            checker,
+            gate,
+            asks,
+            asked: Some(asked),
+            postmaster: None,
+        };
         server.initdb(&authority)?;
         server.launch()?;
         server.create_roles()?;
@@ -105,6 +151,20 @@ impl Postgres {
     /// The port, on 127.0.0.1 and in the socket's name.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whose tokens a PostgreSQL 18 wants, as it tells its clients; nobody's where there is no OAuth.
+    pub fn issuer(&self) -> Option<&str> {
+        match &self.asks {
+            Asks::Ldap => None,
+            Asks::OAuth { issuer, .. } => Some(issuer),
+        }
+    }
+
+    /// Gives a role a password, which counts where the server doesn't ask for tokens.
+    pub fn set_password(&self, role: &str, password: &str) -> io::Result<()> {
+        let (role, password) = (role.replace('"', "\"\""), password.replace('\'', "''"));
+        self.psql(&format!("alter role \"{role}\" password '{password}'")).map(drop)
     }
 
     /// The directory of the Unix socket.
@@ -148,7 +208,7 @@ impl Postgres {
 
     /// Makes logins wait at a gate from now on; None for no gate.
     pub fn hold_logins(&self, gate: Option<&Gate>) {
-        *lock(&self.gate) = gate.cloned();
+        self.gate.set(gate);
     }
 
     /// Lets roles in without TLS, or not. In force when this returns.
@@ -177,7 +237,7 @@ impl Postgres {
 
     /// Runs SQL as superuser, and returns what it prints, unaligned.
     pub fn psql(&self, sql: &str) -> io::Result<String> {
-        let mut psql = Command::new(self.bin.join("psql"));
+        let mut psql = Command::new(&self.psql);
         clean(&mut psql)
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-f", "-", "-h"])
             .arg(self.socket_dir())
@@ -240,10 +300,14 @@ impl Postgres {
             .to_str()
             .map(|path| path.replace('\'', "''"))
             .ok_or(io::ErrorKind::InvalidInput)?;
+        let mut settings = format!("{SETTINGS}unix_socket_directories = '{sockets}'\n");
+        if let Asks::OAuth { validator, .. } = &self.asks {
+            settings.push_str(&format!("oauth_validator_libraries = '{}'\n", validator.display()));
+        }
         fs::OpenOptions::new()
             .append(true)
             .open(self.data().join("postgresql.conf"))?
-            .write_all(format!("{SETTINGS}unix_socket_directories = '{sockets}'\n").as_bytes())?;
+            .write_all(settings.as_bytes())?;
         self.put("server.crt", &identity.certificate_pem)?;
         self.put("server.key", &identity.key_pem)?;
         self.write_hba(false)
@@ -286,20 +350,34 @@ impl Postgres {
     }
 
     fn write_hba(&self, plaintext: bool) -> io::Result<()> {
-        let port = self.ldap.as_ref().map_or(0, Server::port);
-        let ldap = format!(
-            "ldap ldapserver=127.0.0.1 ldapport={port} ldapprefix=\"{PREFIX}\" ldapsuffix=\"{SUFFIX}\""
-        );
+        let method = match &self.asks {
+            Asks::Ldap => format!(
+                "ldap ldapserver=127.0.0.1 ldapport={} ldapprefix=\"{PREFIX}\" ldapsuffix=\"{SUFFIX}\"",
+                self.port_asked()
+            ),
+            Asks::OAuth { issuer, .. } => {
+                format!("oauth issuer=\"{issuer}\" scope=\"{POSTGRESQL}/.default\"")
+            }
+        };
         let (laptop, all) = (format!("all {LAPTOP_ROLE} 127.0.0.1/32"), "all all 127.0.0.1/32");
+        let passwords = match &self.asks {
+            Asks::Ldap => String::new(),
+            Asks::OAuth { .. } => format!("hostssl {PASSWORDS} all 127.0.0.1/32 password\n"),
+        };
         let mut hba = format!(
-            "local all postgres trust\nlocal all {LAPTOP_ROLE} scram-sha-256\nlocal all all {ldap}\n\
-             hostssl {laptop} scram-sha-256\nhostssl {all} {ldap}\n"
+            "local all postgres trust\nlocal all {LAPTOP_ROLE} scram-sha-256\nlocal all all {method}\n\
+             hostssl {laptop} scram-sha-256\n{passwords}hostssl {all} {method}\n"
         );
         hba.push_str(&match plaintext {
-            true => format!("hostnossl {laptop} scram-sha-256\nhostnossl {all} {ldap}\n"),
+            true => format!("hostnossl {laptop} scram-sha-256\nhostnossl {all} {method}\n"),
             false => format!("hostnossl {all} reject\n"),
         });
         self.put("pg_hba.conf", &hba)
+    }
+
+    /// Where we answer the server's questions.
+    fn port_asked(&self) -> u16 {
+        self.asked.as_ref().map_or(0, Server::port)
     }
 
     /// Writes a file below the data directory, for the server's eyes only.
@@ -320,7 +398,11 @@ impl Postgres {
     /// One of the server's programs, as its user. Its input keeps our directory: see [`PrivateDir::keep`].
     fn command(&self, program: &str) -> io::Result<Command> {
         let mut command = Command::new(self.bin.join(program));
-        clean(&mut command).current_dir("/").stdin(self.dir.keep()?).process_group(0);
+        clean(&mut command)
+            .env(oauth::PORT, self.port_asked().to_string())
+            .current_dir("/")
+            .stdin(self.dir.keep()?)
+            .process_group(0);
         if let Some(account) = &self.account {
             command.uid(account.uid).gid(account.gid);
         }
@@ -338,7 +420,7 @@ impl Drop for Postgres {
         if thread::panicking() {
             eprintln!("{:#?}\n{}", self.binds(), self.log()); // a test fails: this may tell why
         }
-        self.ldap = None; // a login that waits for it would not hear the postmaster
+        self.asked = None; // a login that waits for it would not hear the postmaster
         self.postmaster = None;
     }
 }

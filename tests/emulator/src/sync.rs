@@ -132,3 +132,20 @@ impl Gate {
         while !self.0.wait_until(Duration::from_millis(100), |gate| gate.open) && !stop.is_set() {}
     }
 }
+
+/// Where logins wait, if anywhere.
+#[derive(Clone, Default)]
+pub(crate) struct LoginGate(Arc<Mutex<Option<Gate>>>);
+
+impl LoginGate {
+    pub(crate) fn set(&self, gate: Option<&Gate>) {
+        *lock(&self.0) = gate.cloned();
+    }
+
+    pub(crate) fn pass(&self, stop: &Stop) {
+        let held = lock(&self.0).clone();
+        if let Some(gate) = held {
+            gate.pass(stop);
+        }
+    }
+}

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use emulator::serde_json::{self, Value};
-use emulator::{App, Emulator, PATIENCE, Postgres};
+use emulator::{App, Emulator, Libpq, PATIENCE, Postgres};
+use tempfile::TempDir;
 
 pub const SCOPE: &str = "https://ossrdbms-aad.database.windows.net/.default";
 pub const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -127,6 +129,34 @@ pub fn psql(server: &Postgres, role: &str, password: &str, conninfo: &str) -> Re
         .env("PGPASSWORD", password)
         .output()
         .expect("psql runs");
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+    if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+}
+
+/// Logs in by OAUTHBEARER with a libpq 18, and returns what `select system_user` says, or the complaint.
+pub fn login_by_oauth(server: &Postgres, role: &str, token: &str, conninfo: &str) -> Result<String, String> {
+    static PROGRAM: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, program) = PROGRAM.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join("bearer");
+        let done = Command::new("cc")
+            .args(["-D_GNU_SOURCE", "-Wall", "-Werror", "-I/usr/include/postgresql", "-o"])
+            .arg(&program)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bearer.c"))
+            .args(["-lpq", "-ldl"])
+            .status();
+        assert!(done.is_ok_and(|status| status.success()), "bearer.c does not compile");
+        (dir, program)
+    });
+    let libpq = Libpq::all().into_iter().find(|libpq| libpq.version == 18).expect("libpq 18");
+    let issuer = server.issuer().expect("a server that wants tokens");
+    let done = Command::new(program)
+        .args([&format!("oauth_issuer={issuer} oauth_client_id=x {conninfo}"), token])
+        .env_clear()
+        .envs(server.env(role))
+        .env("LD_LIBRARY_PATH", libpq.folder())
+        .output()
+        .expect("it runs");
     let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
 }
