@@ -85,7 +85,7 @@ stage: build
 
 examples: stage packages-test
 	@mkdir -p $(CARGO_TARGET_DIR)/examples-c
-	@set -e; for name in connect params get_token callback; do \
+	@set -e; for name in connect params get_token callback event_loop; do \
 	    $(CC) $(CFLAGS_EXAMPLES) examples/$$name.c $$($(PKG_CONFIG) --cflags --libs pgaad libpq) \
 	        -Wl,-rpath,$(STAGE)/lib -o $(CARGO_TARGET_DIR)/examples-c/$$name; \
 	done

@@ -218,6 +218,20 @@ fn the_example_params_tells_whose_failure_it_is() {
 }
 
 #[test]
+fn the_example_event_loop_connects_and_resets() {
+    let installed = installed();
+    let event_loop = installed.example("event_loop");
+    let run = |env: &[(String, OsString)]| said(&installed.run(&event_loop, &[], env));
+    assert_eq!(run(&env()), (Some(0), "signed in as app-one\nreset\n".to_owned(), String::new()));
+    let (code, out, err) = run(&env_but("PGAAD_CLIENT_SECRET", "wrong"));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("pgaad: Entra refused the client secret"), "{err}");
+    let (code, out, err) = run(&env_but("PGAAD_TENANT_ID", "-"));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("pgaad: ") && err.contains("PGAAD_TENANT_ID"), "{err}");
+}
+
+#[test]
 fn the_example_callback_takes_the_programs_own_token() {
     let installed = installed();
     let callback = installed.example("callback");

@@ -9,10 +9,9 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -233,8 +232,15 @@ impl Tool {
         })?;
         let dir = PrivateDir::new("pgaad-tool-", 0o755)?;
         let script = SCRIPT.replace("{address}", &server.address().to_string());
-        let path = dir.write(kind.name(), script)?;
-        fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        let source = dir.write("script", script)?;
+        // Written by another process: what is open for writing in this one when a thread of it forks can't be executed
+        // for a while ("Text file busy").
+        let copied =
+            Command::new("install").arg("-m755").arg(&source).arg(dir.path().join(kind.name())).status()?;
+        fs::remove_file(source)?;
+        if !copied.success() {
+            return Err(io::Error::other("install(1) failed"));
+        }
         Ok(Self { shop, dir, _server: server })
     }
 
