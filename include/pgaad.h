@@ -7,8 +7,8 @@
  * Strings    are NUL-terminated. Settings and what is returned are UTF-8; conninfos, keywords and values are bytes,
  *            as for libpq. NULL or "" for a conninfo or settings means the environment alone.
  * Outputs    may be uninitialised. A string handed out belongs to the caller, who gives it back with pgaad_free.
- *            errmsg may be NULL. On success *errmsg is NULL; on failure every other output is NULL or 0, and
- *            *errmsg is one line that begins with "pgaad: ", says what to do and never holds a secret (NULL
+ *            errmsg may be NULL. On success *errmsg is NULL; on failure every other output is NULL or 0 (a
+ *            descriptor: -1), and *errmsg is one line that begins with "pgaad: ", says what to do and never holds a secret (NULL
  *            only for lack of memory).
  * NULL       where a pointer is required is answered with PGAAD_INVALID_ARGUMENT.
  * Threads    Every function may be called from any thread, at the same time as any other; only pgaad_client_free
@@ -197,8 +197,8 @@ pgaad_status pgaad_connstring(const char *conninfo,
  * any failure PQstatus is CONNECTION_BAD, PQerrorMessage says why (ours begins with "pgaad: "), and PQfinish
  * releases everything. conninfo NULL or "" is the environment alone. Waits for a token up to timeout_ms or the
  * connection's connect_timeout, whichever is shorter; then libpq's connect_timeout runs. A server that refuses a token
- * that was not fetched for this call is asked once more with a fresh one, at most once a minute. The token is good for
- * this connect: PQreset would send the same one again, pgaad_reset sends a fresh one.
+ * that was not fetched for this call is asked once more with a fresh one, at most once a minute for each client. The
+ * token is good for this connect: PQreset would send the same one again, pgaad_reset sends a fresh one.
  */
 struct pg_conn *pgaad_connectdb(const char *conninfo);
 
@@ -230,13 +230,15 @@ struct pg_conn *pgaad_connect_start_params(const char *const *keywords,
 
 /**
  * PQreset with a fresh token, for a connection that one of these functions returned, and by the identity that opened it.
+ * It blocks, as PQreset does: for a token as pgaad_connectdb, then for the server; with a second attempt as there. In an
+ * event loop, PQfinish and pgaad_connect_start; PQresetStart would send the old token.
  *
  * conn: in and out. It is the same connection as long as the new token fits in the place of the old one; else it is a new
  * one with the same options, and the old one is finished (notice receivers, event procedures, verbosity and trace are
  * then the caller's to set again). Options stay what they were when it was opened, wherever they came from; host and TLS
  * are judged anew. A connection without Entra is reset as by PQreset; one that pgaad failed to open is opened anew with
- * its first arguments. PGAAD_OK: it was tried, see PQstatus. Anything else: there is no token, or the client is gone
- * (PGAAD_INVALID_ARGUMENT), and *conn is as it was.
+ * its first arguments. PGAAD_OK: it was tried, see PQstatus. Anything else: there is no token, the client is gone
+ * (PGAAD_INVALID_ARGUMENT), or PGSERVICE now says something else (PGAAD_CONFIG), and *conn is as it was.
  */
 pgaad_status pgaad_reset(struct pg_conn **conn,
                          char **errmsg);
@@ -387,9 +389,15 @@ pgaad_status pgaad_client_invalidate(pgaad_client *client,
 /**
  * For event loops: makes sure that a token is there or under way, and never waits.
  *
- * fd: out, a descriptor of the caller's own, to be closed with close(2), at any time. It becomes readable, and stays so,
- * when a token is there or none could be had; select, poll, epoll and io_uring can wait for that. Any number of them
- * wait for one fetch. A child after fork is told nothing by them.
+ * fd: out, a descriptor of the caller's own, to be closed with close(2); -1 on failure. It becomes readable, and stays
+ * so, when a token is there or none could be had; select, poll, epoll and io_uring can wait for that (one that is closed
+ * before is to be taken out of an epoll set first). Any number of them wait for one fetch. A child after fork is told
+ * nothing by them.
+ *
+ * To be called before each connection, or whenever the last token may have expired: where a good one is at hand, the
+ * descriptor is readable at once. A failure is no reason not to connect: the connect function says why there is no token,
+ * and goes to libpq where none is wanted (PGAAD_DISABLED here). A server that refuses a token says so on the connection;
+ * then pgaad_client_invalidate, and prefetch again, for a fresh one.
  *
  * From the first call on, pgaad_client_connect_start of this client never fetches or waits: it uses the token held, else
  * says why the last prefetch failed, else PGAAD_TIMEOUT. It is a token for the setting scope, which servers of Azure

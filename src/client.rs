@@ -280,17 +280,18 @@ impl Client {
         Ok(AccessToken { token, is_cached })
     }
 
-    /// A fresh token in the place of a cached one that a server refused, for which this waits as long as a call may.
-    /// None: there is no other, or the last that was replaced is too recent.
+    /// A fresh token in the place of a cached one that a server refused, for a call that may wait so long since it began.
+    /// None: there is no other in that time, or the last that was replaced is too recent.
     pub(crate) fn replace(
         &self,
         refused: &AccessToken,
         purpose: Purpose,
         timeout: Option<Duration>,
+        begun: Instant,
     ) -> Option<AccessToken> {
         let now = u64::try_from(os::since_boot().as_millis()).ok()?;
         let last = self.replaced.load(Relaxed);
-        let is_due = last == 0 || now - last >= BETWEEN_REPLACEMENTS.as_millis() as u64;
+        let is_due = last == 0 || now.saturating_sub(last) >= BETWEEN_REPLACEMENTS.as_millis() as u64;
         let is_mine = || self.replaced.compare_exchange(last, now.max(1), Relaxed, Relaxed).is_ok();
         if !refused.is_cached || !is_due || !is_mine() {
             return None;
@@ -300,7 +301,7 @@ impl Client {
         }
         let patience =
             timeout.filter(|timeout| *timeout < self.settings.timeout).unwrap_or(self.settings.timeout);
-        let token = self.slot(purpose).replace(&refused.token, Instant::now() + patience)?;
+        let token = self.slot(purpose).replace(&refused.token, begun + patience)?;
         (token.secret != refused.token.secret).then_some(AccessToken { token, is_cached: false })
     }
 
@@ -485,8 +486,8 @@ fn scope_of(settings: &Settings) -> &str {
 fn too_late(limit: Option<Duration>) -> Error {
     let text = match limit {
         Some(Duration::ZERO) => {
-            "No token is here yet, and this call may not wait for one. Call again with more time, or when the descriptor of \
-             pgaad_client_prefetch is readable."
+            "No token is here, and this call may not wait for one. Call again with more time; in an event loop, call \
+             pgaad_client_prefetch, and again when its descriptor is readable."
                 .into()
         }
         Some(limit) => format!(
@@ -601,27 +602,43 @@ pub(crate) struct Home {
     place: &'static Shared,
     /// None: whichever is there, made from the environment if need be.
     client: Option<Weak<Client>>,
+    /// Who signed in, where that was whichever was there: whoever is there later may be somebody else.
+    signed_in: Option<Arc<Client>>,
 }
 
 impl Home {
     pub(crate) fn of_default(place: &'static Shared) -> Self {
-        Self { place, client: None }
+        Self { place, client: None, signed_in: None }
     }
 
     /// Of the client that is there now.
     pub(crate) fn of(place: &'static Shared) -> Result<Self, Error> {
         let client = place.hold().keep().ok_or_else(gone)?;
-        Ok(Self { place, client: Some(Arc::downgrade(&client)) })
+        Ok(Self { place, client: Some(Arc::downgrade(&client)), signed_in: None })
     }
 
     pub(crate) fn client(&self) -> Result<Arc<Client>, Error> {
-        let Some(client) = &self.client else { return self.place.get_or_make() };
+        let Some(client) = &self.client else {
+            let there = self.place.get_or_make();
+            let is_same =
+                |signed_in: &Client| there.as_ref().is_ok_and(|now| now.settings == signed_in.settings);
+            return match &self.signed_in {
+                Some(signed_in) if !is_same(signed_in) => Ok(signed_in.clone()),
+                _ => there,
+            };
+        };
         // A place may have been given to another client meanwhile.
         self.place
             .hold()
             .keep()
             .filter(|there| std::ptr::eq(Arc::as_ptr(there), client.as_ptr()))
             .ok_or_else(gone)
+    }
+
+    /// The same for as long as what this client signed in lives.
+    pub(crate) fn of_signed_in(&self, client: &Arc<Client>) -> Self {
+        let signed_in = self.client.is_none().then(|| client.clone());
+        Self { signed_in, ..self.clone() }
     }
 
     /// Makes sure that a token is there or under way; what is returned becomes readable when that has come to an end.

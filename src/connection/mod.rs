@@ -8,6 +8,7 @@ mod resolve;
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::{AccessToken, Client, Home, Purpose};
@@ -116,7 +117,7 @@ pub(crate) fn connect(
 
 fn open(
     libpq: &Libpq,
-    client: &Client,
+    client: &Arc<Client>,
     home: &Home,
     request: &Request<'_>,
     way: Way,
@@ -129,6 +130,7 @@ fn open(
         }
         Plan::Entra { options, purpose, patience } => (options, purpose, patience),
     };
+    let begun = Instant::now();
     let names_user = !options.get("user").is_none_or(<[u8]>::is_empty);
     let never_waits = way == Way::Start && home.is_prefetched();
     let patience = if never_waits { Some(Duration::ZERO) } else { patience };
@@ -136,40 +138,33 @@ fn open(
         let of_prefetch = || home.prefetch_failure().filter(|_| never_waits);
         (error.kind() == ErrorKind::Timeout).then(of_prefetch).flatten().unwrap_or(error)
     })?;
-    let signed = Signed { home: home.clone(), purpose, names_user };
-    if way == Way::Start {
-        return open_with(libpq, &options, &token, way, signed);
+    let signed = Signed { home: home.of_signed_in(client), purpose, names_user };
+    let attempt = |token: &AccessToken| open_with(libpq, &options, token, way, signed.clone());
+    let opened = attempt(&token)?;
+    if way == Way::Connect
+        && let Some(refused) = &opened
+        && let Some(other) = other_token(libpq, client, refused, &token, (purpose, patience), begun)
+        && let Ok(Some(second)) = attempt(&other)
+    {
+        opened.into_iter().for_each(|refused| libpq.finish(refused));
+        return Ok(Some(second));
     }
-    twice(libpq, client, (purpose, patience), token, None, |before, token| {
-        if let Some(refused) = before {
-            libpq.finish(refused);
-        }
-        open_with(libpq, &options, token, way, signed.clone())
-    })
+    Ok(opened)
 }
 
-/// Makes an attempt with the token; where a server refuses one that was cached, another with a fresh one.
-fn twice(
+/// For a second attempt, where a server refused a token that was cached: a fresh one.
+fn other_token(
     libpq: &Libpq,
     client: &Client,
+    conn: &Connection,
+    token: &AccessToken,
     (purpose, patience): (Purpose, Option<Duration>),
-    token: AccessToken,
-    before: Option<Connection>,
-    mut attempt: impl FnMut(Option<Connection>, &AccessToken) -> Result<Option<Connection>, Error>,
-) -> Result<Option<Connection>, Error> {
-    let opened = attempt(before, &token)?;
-    match opened {
-        Some(conn) if token.is_cached() && libpq.refused_the_password(&conn) => {
-            match client.replace(&token, purpose, patience) {
-                Some(other) => {
-                    Level::Info.log(client.settings().log, "refused_token_replaced", &[]);
-                    attempt(Some(conn), &other)
-                }
-                None => Ok(Some(conn)),
-            }
-        }
-        opened => Ok(opened),
-    }
+    begun: Instant,
+) -> Option<AccessToken> {
+    let is_due = token.is_cached() && libpq.refused_the_password(conn);
+    let other = is_due.then(|| client.replace(token, purpose, patience, begun)).flatten()?;
+    Level::Info.log(client.settings().log, "refused_token_replaced", &[]);
+    Some(other)
 }
 
 /// How long a token may become without a new connection, where a connection is started: there is room to be made then.
@@ -194,7 +189,7 @@ fn open_with(
     let opened = oauth::during(libpq, token, || libpq.open(way, &arguments, expand_dbname));
     let Some(conn) = opened else { return Ok(None) };
     libpq.attach(&conn, Note::signed(signed));
-    if way == Way::Start && !libpq.put_password(&conn, secret) {
+    if way == Way::Start && !libpq.is_bad(&conn) && !libpq.put_password(&conn, secret) {
         // Not as libpq was ever seen to be: then without room.
         libpq.finish(conn);
         return Ok(None);

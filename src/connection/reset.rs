@@ -1,5 +1,8 @@
 //! A connection anew, with a fresh token: what `PQreset` would do, if tokens lived as long as passwords.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::client::{AccessToken, Client, Home};
 use crate::conninfo::{self, Effective, Options, Source};
 use crate::environment::Environment;
@@ -10,7 +13,8 @@ use crate::policy::Judge;
 
 use super::note::{Note, Remembered, Signed};
 use super::resolve::Files;
-use super::{Request, libpq_for_connect, open, open_with, patience, sign_in, twice};
+use super::{Request, as_arrays, libpq_for_connect, open, open_with, other_token, patience, sign_in};
+use crate::settings::config;
 
 /// What is to be done.
 enum Step {
@@ -61,12 +65,12 @@ pub(crate) fn reset(conn: Connection, by: Option<Home>) -> Result<Connection, Er
 
 fn sign_in_again(
     libpq: &Libpq,
-    client: &Client,
+    client: &Arc<Client>,
     home: Home,
     conn: Connection,
     names_user: bool,
 ) -> Result<Connection, Error> {
-    let env = client.environment();
+    let (begun, env) = (Instant::now(), client.environment());
     let had = options_of(libpq, &conn);
     let mut effective = Effective::default();
     for (keyword, value) in had.iter() {
@@ -89,20 +93,57 @@ fn sign_in_again(
         had.get(keyword).unwrap_or_default() == value
     });
     keep_out(&mut options, libpq, env);
-    let signed = Signed { home, purpose, names_user };
-    let attempt = |before: Option<Connection>, token: &AccessToken| {
-        let conn = before.unwrap_or_else(|| unreachable!("there is one to be reset"));
+    let signed = Signed { home: home.of_signed_in(client), purpose, names_user };
+    // Into the same connection, or None: another one is opened in its place.
+    let attempt = |token: &AccessToken| -> Result<Option<Connection>, Error> {
         if is_same && libpq.put_password(&conn, token.secret().as_bytes()) {
             Note::sign(libpq, &conn, signed.clone());
             libpq.reset(&conn);
-            return Ok(Some(conn));
+            return Ok(None);
         }
-        let opened =
-            open_with(libpq, &options, token, Way::Connect, signed.clone())?.ok_or_else(no_memory)?;
-        libpq.finish(conn);
-        Ok(Some(opened))
+        check_service(libpq, &options, env)?;
+        // The role, or the server, may have room for one only.
+        libpq.hang_up(&conn);
+        let opened = open_with(libpq, &options, token, Way::Connect, signed.clone())?;
+        opened.ok_or_else(no_memory).map(Some)
     };
-    twice(libpq, client, (purpose, patience), token, Some(conn), attempt)?.ok_or_else(no_memory)
+    let mut opened = attempt(&token)?;
+    let tried = opened.as_ref().unwrap_or(&conn);
+    if let Some(other) = other_token(libpq, client, tried, &token, (purpose, patience), begun)
+        && let Ok(second) = attempt(&other)
+    {
+        std::mem::replace(&mut opened, second).into_iter().for_each(|refused| libpq.finish(refused));
+    }
+    Ok(match opened {
+        None => conn,
+        Some(opened) => {
+            libpq.finish(conn);
+            opened
+        }
+    })
+}
+
+/// A service that the environment names now must say nothing else than the connection was opened with: libpq can't be
+/// told to leave it alone.
+fn check_service(libpq: &Libpq, options: &Options, env: Environment<'_>) -> Result<(), Error> {
+    if env.libpq("PGSERVICE").is_none() {
+        return Ok(());
+    }
+    let (arguments, expand_dbname) = as_arrays(options)?;
+    // Where there is a password, no file is looked into.
+    let elsewhere = ["service", "servicefile", "password", "passfile", "target_session_attrs"];
+    let resolved = libpq.resolve(&arguments, expand_dbname, &|keyword| !elsewhere.contains(&keyword));
+    let is_as_it_was = resolved.is_some_and(|resolved| {
+        let mut there = resolved.options.iter().filter(|option| !option.is_default);
+        there.all(|option| options.get(option.keyword).unwrap_or_default() == option.value)
+    });
+    match is_as_it_was {
+        true => Ok(()),
+        false => Err(config(
+            "PGSERVICE is set, and its service is missing or names options that the connection was not opened with, which \
+             libpq would take for a reset. Unset it, or connect anew.",
+        )),
+    }
 }
 
 /// All that a connection was opened with, wherever it came from then, but its password.

@@ -223,10 +223,20 @@ impl Libpq {
         unsafe { (self.pq.PQreset)(conn.as_raw()) }
     }
 
+    pub(crate) fn is_bad(&self, conn: &Connection) -> bool {
+        self.status(conn) == BAD
+    }
+
+    /// Ends the session, as `PQreset` does before it connects anew; the connection stays, and is BAD at its next use.
+    pub(crate) fn hang_up(&self, conn: &Connection) {
+        // SAFETY: the connection is alive; its socket, if there is one, is open.
+        unsafe { libc::shutdown((self.pq.PQsocket)(conn.as_raw()), libc::SHUT_RDWR) };
+    }
+
     /// Whether a server asked for the password, got it, and let nobody in.
     pub(crate) fn refused_the_password(&self, conn: &Connection) -> bool {
         // SAFETY: the connection is alive.
-        self.status(conn) == BAD && unsafe { (self.pq.PQconnectionUsedPassword)(conn.as_raw()) } != 0
+        self.is_bad(conn) && unsafe { (self.pq.PQconnectionUsedPassword)(conn.as_raw()) } != 0
     }
 
     /// A BAD connection whose message is `text` and a line break.

@@ -156,6 +156,7 @@ functions! {
         PQreset(*mut PgConn);
         PQfinish(*mut PgConn);
         PQstatus(*const PgConn) -> c_int;
+        PQsocket(*const PgConn) -> c_int;
         PQconnectionUsedPassword(*const PgConn) -> c_int;
         PQerrorMessage(*const PgConn) -> *mut c_char;
         PQpass(*const PgConn) -> *mut c_char;

@@ -72,6 +72,12 @@ void PQfinish(PGconn *conn)
     (void) conn;
 }
 
+int PQsocket(const PGconn *conn)
+{
+    (void) conn;
+    return -1;
+}
+
 ConnStatusType PQstatus(const PGconn *conn)
 {
     (void) conn;

@@ -1,6 +1,6 @@
 //! A server 18 that asks for OAUTHBEARER, with the libpqs that can answer it; and that the others say that they can't.
 
-use emulator::{APP_ONE, Emulator, Fault, Gate, Libpq, PASSWORDS, Postgres};
+use emulator::{APP_ONE, APP_TWO, Emulator, Fault, Gate, Libpq, PASSWORDS, Postgres};
 
 use crate::harness::{
     Driver, Line, Pairs, Session, assert_refused, conninfo, each, ground, postgres_18, signed_in,
@@ -235,5 +235,20 @@ fn a_failure_on_the_way_ends_the_connection() {
         // Only 19 has a place for our words.
         assert_eq!(line.errmsg().contains("AADSTS7000215"), libpq.version >= 19, "{line:?}");
         assert_eq!(server.binds().len(), 0);
+    });
+}
+
+#[test]
+fn a_plain_reset_gets_the_token_of_who_opened_it() {
+    each_libpq(|libpq| {
+        let mut session = hooked(&shared(), libpq);
+        let line = session.one(&["connect", ""]);
+        assert_in(&mut session, &line);
+        session.ask(&["setenv", "PGAAD_CLIENT_ID", APP_TWO.client_id]);
+        session.ask(&["setenv", "PGAAD_CLIENT_SECRET", &ground().emulator.entra().secret(&APP_TWO)]);
+        assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_OK");
+        // The default client is somebody else now.
+        let line = session.one(&["pq_reset"]);
+        assert_in(&mut session, &line);
     });
 }

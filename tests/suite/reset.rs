@@ -438,3 +438,63 @@ fn with_every_libpq() {
         assert_eq!(session.one(&["connect", ""]).get("conn"), "OK", "libpq {}", libpq.version);
     }
 }
+
+/// A connection under the first token, and one that is longer: it fits in no place of the old one.
+fn with_a_longer_token_next(place: &Place, driver: Driver) -> Session {
+    place.emulator.entra().faults().next(Fault::token_size(3000));
+    let mut session = session_of(driver);
+    let line = session.ask(&["connect", ""]).pop().expect("a line");
+    assert_eq!((line.status(), line.get("conn")), ("PGAAD_OK", "OK"), "{line:?}");
+    place.emulator.entra().faults().next(Fault::token_size(3100));
+    place.expire(&mut session);
+    session
+}
+
+#[test]
+fn a_service_that_says_something_else_now_has_no_part_in_it() {
+    let place = Place::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = folder.path().join("services");
+    let other = "[other]\noptions=-c search_path=elsewhere\n";
+    std::fs::write(&services, format!("[mine]\napplication_name=mine\n{other}")).expect("a file");
+    for (service, is_the_same) in [("mine", true), ("other", false), ("nosuch", false)] {
+        let driver = place.driver().env("PGSERVICEFILE", &services).env("PGSERVICE", "mine");
+        let mut session = with_a_longer_token_next(&place, driver);
+        session.ask(&["setenv", "PGSERVICE", service]);
+        if is_the_same {
+            assert!(!reset_well(&mut session, "reset"));
+        } else {
+            let (call, _) = reset(&mut session, "reset");
+            assert_refused(&call, "PGAAD_CONFIG", &["PGSERVICE"]);
+        }
+        // What was there is there.
+        let names = "select current_setting('application_name') || current_setting('search_path')";
+        assert_eq!(session.one(&["query", names]).get("value"), "mine\"$user\", public", "{service}");
+    }
+}
+
+#[test]
+fn a_role_that_may_connect_once_is_reset_too() {
+    let place = Place::start();
+    place.postgres.psql("alter role \"app-one\" connection limit 1").expect("altered");
+    let mut session = with_a_longer_token_next(&place, place.driver());
+    assert!(!reset_well(&mut session, "reset"));
+}
+
+#[test]
+fn who_opened_it_resets_it_whoever_the_environment_names_now() {
+    let place = Place::start();
+    let mut session = place.session();
+    session.ask(&["connect", "user=app-one"]);
+    session.ask(&["setenv", "PGAAD_CLIENT_ID", APP_TWO.client_id]);
+    session.ask(&["setenv", "PGAAD_CLIENT_SECRET", &place.emulator.entra().secret(&APP_TWO)]);
+    session.ask(&["default"]);
+    assert_eq!(session.one(&["invalidate"]).status(), "PGAAD_OK");
+    for _ in 0..2 {
+        reset_well(&mut session, "reset");
+        assert_eq!(session.one(&["query", "select current_user"]).get("value"), "app-one");
+    }
+    // Who connects now is the other one.
+    session.ask(&["connect", "user=app-two"]);
+    assert_eq!(session.one(&["query", "select current_user"]).get("value"), "app-two");
+}
