@@ -1,8 +1,5 @@
 # What can be done here: `make help`. Each target installs what it needs; without root it says what to install.
 
-PREFIX ?= /usr/local
-LIBDIR ?= $(PREFIX)/lib
-INCLUDEDIR ?= $(PREFIX)/include
 CARGO ?= cargo
 CC ?= cc
 CXX ?= c++
@@ -12,10 +9,11 @@ export CARGO_TARGET_DIR
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 OUT := $(CARGO_TARGET_DIR)/release
-SONAME := libpgaad.so.0
 # What `make install` lays out, for everything here that is compiled as a user compiles it.
 STAGE := $(CARGO_TARGET_DIR)/stage
+DEB := $(CARGO_TARGET_DIR)/deb
 PKG_CONFIG := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR= pkg-config
+EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 CFLAGS_EXAMPLES := -std=c99 -O2 -Wall -Wextra -Werror -pedantic
 CBINDGEN_VERSION := 0.29.4
 CBINDGEN := $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
@@ -23,22 +21,34 @@ CBINDGEN := $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
 # cargo shares the work among the processors itself, and only one apt-get may run.
 .NOTPARALLEL:
 
-.PHONY: all build demo test test-libpqs test-long lint header header-check bench emulator install uninstall clean help \
-	packages-build packages-test stage examples
+.PHONY: all build beside demo test test-libpqs test-long lint header header-check bench emulator install uninstall deb \
+	clean help packages-build packages-test stage examples man man-made man-check
 
 all: build
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-# The crate's types are named because cargo optimises across crates (lto) only where no Rust library is made as well.
-build: packages-build ## Build libpgaad.so and libpgaad.a
+# The command in a folder of its own: the library that cargo makes for it would take the other one's name. That one's
+# types are named because cargo optimises across crates (lto) only where no Rust library is made as well.
+build: packages-build ## Build libpgaad.so, libpgaad.a and the command
+	$(CARGO) build --release --locked --bin pgaad --features command --target-dir $(CARGO_TARGET_DIR)/command
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib,staticlib
+	@install $(CARGO_TARGET_DIR)/command/release/pgaad $(OUT)/pgaad
+	@$(MAKE) --no-print-directory beside
+
+# What is installed with them and made of them.
+beside:
+	@mkdir -p $(OUT)/completion
+	@set -e; for shell in bash zsh fish; do $(OUT)/pgaad completion $$shell >$(OUT)/completion/$$shell; done
+	@CARGO="$(CARGO)" packaging/licenses.py $(OUT)/third-party-licenses.txt
 
 # Debian packages: what a build, and what the tests need beside it.
-BUILD_PACKAGES := gcc libc6-dev pkg-config
-TEST_PACKAGES := $(BUILD_PACKAGES) g++ binutils libpq-dev postgresql redis-server openssl ca-certificates curl valgrind procps \
-    libevent-dev libuv1-dev libpqxx-dev python3-psycopg python3-psycopg2
+BUILD_PACKAGES := gcc libc6-dev pkg-config python3
+TEST_PACKAGES := $(BUILD_PACKAGES) g++ cmake binutils libpq-dev postgresql redis-server openssl ca-certificates curl \
+    valgrind procps libevent-dev libuv1-dev libpqxx-dev python3-psycopg python3-psycopg2 mandoc groff-base \
+    pgbouncer odbc-postgresql unixodbc libpostgresql-jdbc-java default-jre-headless
+DEB_PACKAGES := build-essential dpkg-dev debhelper lintian
 
 # Elsewhere than on Debian and its kin, this leaves it to the tools to say that they are missing.
 define install_packages
@@ -78,14 +88,26 @@ header-check: $(CBINDGEN) ## Check that include/pgaad.h matches src/ffi
 $(CBINDGEN): | packages-build
 	$(CARGO) install cbindgen --version $(CBINDGEN_VERSION) --locked --root $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)
 
+man: man-made ## Write man/man1, man3 and man7 from include/pgaad.h and man/pages
+	@rm -rf man/man1 man/man3 man/man7
+	@cp -r $(CARGO_TARGET_DIR)/man/man? man/
+
+man-check: man-made ## Check that the man pages match include/pgaad.h and man/pages
+	@diff -ru -x src -x pages -x Cargo.toml man $(CARGO_TARGET_DIR)/man || \
+	    { echo 'The man pages are stale: run make man' >&2; exit 1; }
+
+man-made:
+	@rm -rf $(CARGO_TARGET_DIR)/man
+	@$(CARGO) run --quiet --locked --package manpages -- $(CARGO_TARGET_DIR)/man
+
 # To be compiled against as a user would: through pkg-config, from an installed tree.
 stage: build
 	@rm -rf $(STAGE)
-	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) LIBDIR=$(STAGE)/lib INCLUDEDIR=$(STAGE)/include DESTDIR= >/dev/null
+	@env -i PATH="$$PATH" OUT=$(OUT) VERSION=$(VERSION) PREFIX=$(STAGE) packaging/install.sh install
 
 examples: stage packages-test
 	@mkdir -p $(CARGO_TARGET_DIR)/examples-c
-	@set -e; for name in connect params get_token callback event_loop; do \
+	@set -e; for name in $(EXAMPLES); do \
 	    $(CC) $(CFLAGS_EXAMPLES) examples/$$name.c $$($(PKG_CONFIG) --cflags --libs pgaad libpq) \
 	        -Wl,-rpath,$(STAGE)/lib -o $(CARGO_TARGET_DIR)/examples-c/$$name; \
 	done
@@ -105,38 +127,39 @@ emulator: packages-test ## Start the token service and PostgreSQL for use by han
 	@$(CARGO) build --release --quiet --locked --package emulator
 	@exec $(OUT)/emulator
 
-lint: header-check ## Check the header, the formatting and clippy's advice
+lint: header-check man-check ## Check the header, the man pages, the formatting and clippy's advice
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --test long --locked -- -D warnings
 	$(CARGO) clippy --lib --no-default-features --locked -- -D warnings
+	$(CARGO) clippy --bin pgaad --features command --locked -- -D warnings
 
 test: test-libpqs lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 
-test-long: test-libpqs stage ## Run what takes minutes: a soak, random input, valgrind
+test-long: test-libpqs stage deb ## Run what takes minutes: a soak, random input, valgrind, a bare Debian
+	$(call install_packages,debootstrap)
+	@tests/debian.sh $(CARGO_TARGET_DIR)/debian
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --locked --test long -- --nocapture --test-threads=2
 	PGAAD_TEST_SEED=$$(date +%s) PGAAD_TEST_TURNS=200000 $(CARGO) test --locked --test suite -- --nocapture differential::
 
 bench: packages-test stage ## Measure, and print a table
 	@$(CARGO) bench --quiet --locked --bench bench
 
-install: ## Install what build made: libraries, header, pgaad.pc (PREFIX, LIBDIR, INCLUDEDIR, DESTDIR)
-	@test -e $(OUT)/libpgaad.so || { echo 'Nothing is built yet: run make first' >&2; exit 1; }
-	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
-	install -m 755 $(OUT)/libpgaad.so "$(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)"
-	ln -sf libpgaad.so.$(VERSION) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
-	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libpgaad.so"
-	install -m 644 $(OUT)/libpgaad.a "$(DESTDIR)$(LIBDIR)/libpgaad.a"
-	install -m 644 include/pgaad.h "$(DESTDIR)$(INCLUDEDIR)/pgaad.h"
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' \
-	    -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|; s|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
-	    pgaad.pc.in | install -m 644 /dev/stdin "$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc"
+# Variables of the command line and the environment reach the script, which says which there are.
+install: ## Install what make built (PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, DATADIR, MANDIR)
+	@OUT="$(OUT)" VERSION="$(VERSION)" packaging/install.sh install
 
 uninstall: ## Remove what install put there, with the same variables
-	rm -f "$(DESTDIR)$(LIBDIR)/libpgaad.so.$(VERSION)" "$(DESTDIR)$(LIBDIR)/$(SONAME)" \
-	    "$(DESTDIR)$(LIBDIR)/libpgaad.so" "$(DESTDIR)$(LIBDIR)/libpgaad.a" \
-	    "$(DESTDIR)$(INCLUDEDIR)/pgaad.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/pgaad.pc"
+	@OUT="$(OUT)" VERSION="$(VERSION)" packaging/install.sh uninstall
+
+# In a copy, since the tools write beside the sources and above them. What is built already is taken as it is.
+deb: build ## Build Debian packages, into deb below the target folder
+	$(call install_packages,$(DEB_PACKAGES))
+	@rm -rf $(DEB) && mkdir -p $(DEB)/source
+	@cp -r $(filter-out target $(CARGO_TARGET_DIR:$(CURDIR)/%=%),$(wildcard *)) $(DEB)/source
+	@cd $(DEB)/source && OUT=$(OUT) dpkg-buildpackage --build=binary --no-sign
+	@rm -rf $(DEB)/source
 
 clean: ## Remove everything built
 	$(CARGO) clean

@@ -33,6 +33,9 @@ mod libpq; //       the only room that calls libpq
 mod connection; //  resolve, judge, connect
 #[cfg(feature = "capi")]
 mod ffi; //         the C interface
+#[cfg(feature = "command")]
+#[doc(hidden)]
+pub mod command; // the program pgaad
 
 pub use client::{AccessToken, Client};
 pub use error::{Error, ErrorKind};

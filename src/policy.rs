@@ -75,6 +75,43 @@ enum Kind {
     Elsewhere,
 }
 
+/// A row of the contract's table: why Entra is on for a connection, or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Off,
+    Always,
+    Azure,
+    AzureByChain,
+    AzureWithPassword,
+    ThisMachine,
+    ThisMachineWithPassword,
+    ThisMachineWithoutIdentity,
+    ThisMachineBySocket,
+    Unnamed,
+    /// `server_hosts=*`.
+    Elsewhere,
+    ElsewhereWithPassword,
+    ElsewhereWithoutIdentity,
+    Several,
+    SeveralWithPassword,
+    SeveralWithoutIdentity,
+}
+
+impl Rule {
+    /// Whether the connection gets a token.
+    pub(crate) fn is_on(self) -> bool {
+        matches!(
+            self,
+            Self::Always
+                | Self::Azure
+                | Self::AzureByChain
+                | Self::ThisMachine
+                | Self::Elsewhere
+                | Self::Several
+        )
+    }
+}
+
 /// The servers of one connection, and what they mean under a client's settings.
 pub(crate) struct Judge<'a> {
     settings: &'a Settings,
@@ -105,11 +142,11 @@ impl<'a> Judge<'a> {
         self.servers.iter().map(|server| shown(&server.name)).collect::<Vec<_>>().join(",")
     }
 
-    /// Whether Entra is on for this connection: the contract's table, its first fitting row.
-    pub(crate) fn is_entra_on(&self, password_at_hand: bool) -> Result<bool, Error> {
+    /// The first fitting row of the contract's table, which says whether Entra is on for this connection.
+    pub(crate) fn rule(&self, password_at_hand: bool) -> Result<Rule, Error> {
         match &self.settings.auth {
-            Auth::Off => return Ok(false),
-            Auth::Named(_) | Auth::Chain | Auth::Callback => return Ok(true),
+            Auth::Off => return Ok(Rule::Off),
+            Auth::Named(_) | Auth::Chain | Auth::Callback => return Ok(Rule::Always),
             Auth::Auto => {}
         }
         let deliberate = self.settings.identities.is_deliberate();
@@ -118,24 +155,28 @@ impl<'a> Judge<'a> {
         let any_azure = self.servers.iter().any(|server| server.kind == Kind::Azure);
         if several {
             return match (deliberate, password_at_hand) {
-                (true, true) if !any_azure => Ok(false),
-                (true, _) => self.check_destination().map(|()| true),
+                (true, true) if !any_azure => Ok(Rule::SeveralWithPassword),
+                (true, _) => self.check_destination().map(|()| Rule::Several),
                 (false, false) if any_azure => Err(self.mixed()),
-                (false, _) => Ok(false),
+                (false, true) => Ok(Rule::SeveralWithPassword),
+                (false, false) => Ok(Rule::SeveralWithoutIdentity),
             };
         }
+        let reachable =
+            || self.servers.iter().all(|server| !server.is_socket || self.is_known_socket(server));
         match first {
-            Kind::Azure => Ok(deliberate || !password_at_hand),
-            Kind::Unnamed => Ok(false),
-            Kind::ThisMachine => {
-                let reachable =
-                    self.servers.iter().all(|server| !server.is_socket || self.is_known_socket(server));
-                Ok(deliberate && !password_at_hand && reachable)
-            }
-            Kind::Elsewhere if password_at_hand => Ok(false),
-            Kind::Elsewhere if self.settings.server_hosts.has_any() => Ok(true),
+            Kind::Azure if deliberate => Ok(Rule::Azure),
+            Kind::Azure if password_at_hand => Ok(Rule::AzureWithPassword),
+            Kind::Azure => Ok(Rule::AzureByChain),
+            Kind::Unnamed => Ok(Rule::Unnamed),
+            Kind::ThisMachine if !deliberate => Ok(Rule::ThisMachineWithoutIdentity),
+            Kind::ThisMachine if password_at_hand => Ok(Rule::ThisMachineWithPassword),
+            Kind::ThisMachine if !reachable() => Ok(Rule::ThisMachineBySocket),
+            Kind::ThisMachine => Ok(Rule::ThisMachine),
+            Kind::Elsewhere if password_at_hand => Ok(Rule::ElsewhereWithPassword),
+            Kind::Elsewhere if self.settings.server_hosts.has_any() => Ok(Rule::Elsewhere),
             Kind::Elsewhere if deliberate => Err(stranger(&self.servers[0])),
-            Kind::Elsewhere => Ok(false),
+            Kind::Elsewhere => Ok(Rule::ElsewhereWithoutIdentity),
         }
     }
 

@@ -55,6 +55,25 @@ pub(crate) enum Purpose {
     Cosmos,
 }
 
+/// How it is with a token.
+#[cfg(feature = "command")]
+pub(crate) struct Standing {
+    /// When it is to be asked for anew, in Unix seconds, where one is held.
+    pub(crate) next_refresh: Option<i64>,
+    /// Why the last fetch brought none.
+    pub(crate) trouble: Option<Error>,
+}
+
+/// A token in the shared cache.
+#[cfg(feature = "command")]
+pub(crate) struct SharedToken {
+    pub(crate) scope: String,
+    /// In Unix seconds.
+    pub(crate) expires_on: i64,
+    /// Where a second token had to say it.
+    pub(crate) user: Option<String>,
+}
+
 /// What the database calls the identity. It is kept for as long as the token that said it lives.
 struct UserName {
     /// Or why there is none, which stays so as long.
@@ -94,6 +113,12 @@ impl AccessToken {
     /// Until when it is good, in Unix seconds (UTC).
     pub fn expires_on(&self) -> i64 {
         self.token.expires_on
+    }
+
+    /// Where this process got it: "entra", "file" or "redis".
+    #[cfg(feature = "command")]
+    pub(crate) fn origin(&self) -> &'static str {
+        self.token.origin.name()
     }
 
     /// Whether it was in some cache when it was asked for, and did not come fresh from Entra.
@@ -212,7 +237,7 @@ impl Client {
     }
 
     /// What a token for the database is asked for.
-    fn scope(&self) -> &str {
+    pub(crate) fn scope(&self) -> &str {
         scope_of(&self.settings)
     }
 
@@ -423,6 +448,40 @@ impl Client {
         self.database.warm(|token| give(token.secret.reveal(), token.expires_on))
     }
 
+    /// What the shared cache holds for this identity, by scope; None: nothing of it is shared.
+    #[cfg(feature = "command")]
+    pub(crate) fn shared_tokens(&self) -> Option<Result<Vec<SharedToken>, Error>> {
+        let sharing = self.sharing.as_ref()?;
+        let look = |purpose| {
+            let scope = self.scope_for(purpose);
+            let found = sharing.look(scope, Instant::now() + self.settings.timeout)?;
+            Ok(found.map(|(token, user)| SharedToken {
+                scope: scope.into(),
+                expires_on: token.expires_on,
+                user,
+            }))
+        };
+        Some(self.purposes().filter_map(|purpose| look(purpose).transpose()).collect())
+    }
+
+    fn purposes(&self) -> impl Iterator<Item = Purpose> {
+        [Purpose::Database].into_iter().chain(self.others.iter().map(|(purpose, _)| *purpose))
+    }
+
+    /// Which kind of credential it is, and what keeps it from being one.
+    #[cfg(feature = "command")]
+    pub(crate) fn credential(&self) -> (&'static str, Result<(), Error>) {
+        (self.credential.name(), self.credential.check(&self.settings))
+    }
+
+    /// How it is with a token, for who asks again and again.
+    #[cfg(feature = "command")]
+    pub(crate) fn standing(&self, purpose: Purpose) -> Standing {
+        let report = self.slot(purpose).report();
+        let trouble = report.failing_since.and(report.last_error);
+        Standing { next_refresh: report.next_refresh, trouble }
+    }
+
     /// What this client has, did and failed with, as a JSON object; never a secret.
     pub fn stats(&self) -> String {
         let report = self.database.report();
@@ -468,12 +527,10 @@ impl Client {
     pub fn invalidate(&self) -> Result<(), Error> {
         self.credential.check_caller()?;
         // First where another thread would take it from.
-        let forgotten = self.sharing.as_ref().map_or(Ok(()), |sharing| {
-            let purposes = self.others.iter().map(|(purpose, _)| *purpose);
-            sharing.forget(
-                [Purpose::Database].into_iter().chain(purposes).map(|purpose| self.scope_for(purpose)),
-            )
-        });
+        let forgotten = self
+            .sharing
+            .as_ref()
+            .map_or(Ok(()), |sharing| sharing.forget(self.purposes().map(|purpose| self.scope_for(purpose))));
         self.database.clear();
         self.others.iter().for_each(|(_, slot)| slot.clear());
         self.names.iter().for_each(|(_, slot)| slot.clear());

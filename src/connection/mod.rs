@@ -2,6 +2,8 @@
 
 mod note;
 mod oauth;
+#[cfg(feature = "command")]
+pub(crate) mod outside;
 mod reset;
 mod resolve;
 
@@ -317,23 +319,19 @@ impl From<Stop> for Error {
 /// Judges the options that a connection would have.
 fn plan(
     client: &Client,
-    mut given: Options,
+    given: Options,
     resolve: impl Fn(&Options) -> Result<Effective, Stop>,
     around: &Surroundings<'_>,
 ) -> Result<Plan, Stop> {
     let settings = client.settings();
-    let mut effective = resolve(&given)?;
-    let filled_in = fill_in(&mut given, &effective, client.environment())?;
-    if filled_in {
-        effective = resolve(&given)?;
-    }
+    let Completed { options: mut given, effective, filled_in } = complete(client, given, resolve)?;
     if settings.auth == Auth::Off {
         return Ok(Plan::Unchanged(filled_in.then_some(given)));
     }
     let password = effective.value("password");
     let password_at_hand = !password.is_empty() && !issued::is_issued(password);
     let judge = Judge::new(settings, &effective, client.has_proof());
-    let entra = judge.is_entra_on(password_at_hand)?;
+    let entra = judge.rule(password_at_hand)?.is_on();
     if settings.log >= Level::Debug {
         let said = [("entra", if entra { "on" } else { "off" }), ("servers", &judge.servers())];
         Level::Debug.log(settings.log, "connection_judged", &said);
@@ -347,6 +345,27 @@ fn plan(
         client.check_for_name()?;
     }
     Ok(Plan::Entra { options: given, purpose, patience: patience(&effective, settings.timeout) })
+}
+
+/// What a connection's options come to.
+struct Completed {
+    options: Options,
+    effective: Effective,
+    /// Whether `DB_*` variables are among them.
+    filled_in: bool,
+}
+
+fn complete(
+    client: &Client,
+    mut options: Options,
+    resolve: impl Fn(&Options) -> Result<Effective, Stop>,
+) -> Result<Completed, Stop> {
+    let mut effective = resolve(&options)?;
+    let filled_in = fill_in(&mut options, &effective, client.environment())?;
+    if filled_in {
+        effective = resolve(&options)?;
+    }
+    Ok(Completed { options, effective, filled_in })
 }
 
 /// `connect_timeout` bounds the wait for the token too, where it is shorter.

@@ -9,7 +9,7 @@ use crate::os;
 
 /// The socket directories that builds of libpq have compiled in: Debian's and upstream's. A line for
 /// `localhost` is theirs too. Which one it is cannot be asked, so a line that names it is taken as well.
-const SOCKET_DIRECTORIES: [&[u8]; 2] = [b"/var/run/postgresql", b"/tmp"];
+pub(crate) const SOCKET_DIRECTORIES: [&[u8]; 2] = [b"/var/run/postgresql", b"/tmp"];
 
 /// The password of the first line that fits. An empty host is `localhost`, an empty port the default one;
 /// without a database or a user nothing fits.

@@ -34,7 +34,7 @@ pub const PGAAD_LIBPQ: pgaad_status = 11;
 /// A bug in pgaad, caught at the boundary.
 pub const PGAAD_INTERNAL: pgaad_status = 12;
 
-pub(super) const fn of(kind: ErrorKind) -> pgaad_status {
+pub(crate) const fn of(kind: ErrorKind) -> pgaad_status {
     match kind {
         ErrorKind::InvalidArgument => PGAAD_INVALID_ARGUMENT,
         ErrorKind::Config => PGAAD_CONFIG,

@@ -291,7 +291,10 @@ impl Pipe {
 }
 
 /// Waits until one of the descriptors has something to say, and tells which do.
-fn wait_for<const N: usize>(descriptors: [Option<RawFd>; N], limit: Duration) -> io::Result<[bool; N]> {
+pub(super) fn wait_for<const N: usize>(
+    descriptors: [Option<RawFd>; N],
+    limit: Duration,
+) -> io::Result<[bool; N]> {
     // poll(2) passes over negative descriptors.
     let mut polled = descriptors.map(|descriptor| libc::pollfd {
         fd: descriptor.unwrap_or(-1),

@@ -1,10 +1,11 @@
 //! Files of one directory, reached by its descriptor: whatever becomes of its path, it stays the one that was checked.
 //! And locks on files, which the kernel takes back when their holder dies.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind::Interrupted, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,12 +19,46 @@ impl Directory {
         OpenOptions::new().read(true).custom_flags(flags).open(path).map(Self)
     }
 
+    /// Whatever the path's last part is, as for files that somebody names.
+    #[cfg(feature = "command")]
+    pub(crate) fn open_named(path: &Path) -> io::Result<Self> {
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).map(Self)
+    }
+
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         self.0.metadata()
     }
 
+    /// A directory in it.
+    #[cfg(feature = "command")]
+    pub(crate) fn open_directory(&self, name: &str) -> io::Result<Self> {
+        self.open_with(name, libc::O_RDONLY | libc::O_DIRECTORY).map(Self)
+    }
+
+    /// Makes one, for its owner alone.
+    #[cfg(feature = "command")]
+    pub(crate) fn make_directory(&self, name: &str) -> io::Result<()> {
+        let name = CString::new(name)?;
+        // SAFETY: the descriptor is open and the name a string.
+        answer(|| unsafe { libc::mkdirat(self.0.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
+    }
+
+    #[cfg(feature = "command")]
+    pub(crate) fn remove_directory(&self, name: &str) -> io::Result<()> {
+        let name = CString::new(name)?;
+        let flags = libc::AT_REMOVEDIR;
+        // SAFETY: as above.
+        answer(|| unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), flags) }).map(drop)
+    }
+
+    /// Waits until what was renamed in it is on the disk.
+    #[cfg(feature = "command")]
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
     /// A file to read.
-    pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.open_with(name, libc::O_RDONLY)
     }
 
@@ -43,8 +78,8 @@ impl Directory {
         Ok(file)
     }
 
-    fn open_with(&self, name: &str, flags: libc::c_int) -> io::Result<File> {
-        let name = CString::new(name)?;
+    fn open_with(&self, name: impl AsRef<OsStr>, flags: libc::c_int) -> io::Result<File> {
+        let name = CString::new(name.as_ref().as_bytes())?;
         let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
         let mode: libc::c_uint = 0o600;
         // SAFETY: the descriptor is open and the name a string.
@@ -54,8 +89,8 @@ impl Directory {
     }
 
     /// In place of what has that name already.
-    pub(crate) fn rename(&self, old: &str, new: &str) -> io::Result<()> {
-        let (old, new, at) = (CString::new(old)?, CString::new(new)?, self.0.as_raw_fd());
+    pub(crate) fn rename(&self, old: &str, new: impl AsRef<OsStr>) -> io::Result<()> {
+        let (old, new, at) = (CString::new(old)?, CString::new(new.as_ref().as_bytes())?, self.0.as_raw_fd());
         // SAFETY: the descriptor is open and the names are strings.
         answer(|| unsafe { libc::renameat(at, old.as_ptr(), at, new.as_ptr()) }).map(drop)
     }
@@ -82,10 +117,16 @@ pub(crate) fn lock(file: &File) -> io::Result<bool> {
 
 /// Whether another process has locked the file.
 pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
+    locker(file).map(|locker| locker.is_some())
+}
+
+/// Which other process has locked the file; 0 for one that is not to be seen from here.
+pub(crate) fn locker(file: &File) -> io::Result<Option<u32>> {
     let mut found = whole_file();
     // SAFETY: as above; the call fills in what it finds.
     answer(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &mut found) })?;
-    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+    let is_locked = found.l_type != libc::F_UNLCK as libc::c_short;
+    Ok(is_locked.then(|| u32::try_from(found.l_pid).unwrap_or(0)))
 }
 
 fn whole_file() -> libc::flock {

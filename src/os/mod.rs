@@ -13,6 +13,8 @@ pub(crate) mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod fork;
+#[cfg(feature = "command")]
+pub(crate) mod signals;
 pub(crate) mod thread;
 pub(crate) mod unix_socket;
 

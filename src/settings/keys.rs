@@ -32,7 +32,7 @@ const fn key(name: &'static str, aliases: &'static [(Family, &'static str)]) -> 
 
 use Family::{Azure, DbSp};
 
-const KEYS: &[Key] = &[
+pub(super) const KEYS: &[Key] = &[
     key("auth", &[]),
     key("tenant_id", &[(DbSp, "DB_SP_TENANT_ID"), (Azure, "AZURE_TENANT_ID")]),
     key("client_id", &[(DbSp, "DB_SP_CLIENT_ID"), (Azure, "AZURE_CLIENT_ID")]),

@@ -6,6 +6,8 @@ mod cloud;
 mod identity;
 mod keys;
 mod patterns;
+#[cfg(feature = "command")]
+pub(crate) mod report;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -118,7 +120,18 @@ struct Sources<'a> {
     origins: RefCell<BTreeMap<&'static str, String>>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    /// The settings string is parsed, and its keys are known ones.
+    fn open(settings: &str, env: Environment<'a>) -> Result<Self, Error> {
+        let given = conninfo::parse_settings(settings.as_bytes())?;
+        for (keyword, _) in given.iter() {
+            keys::check(&String::from_utf8_lossy(keyword))?;
+        }
+        let trust = given.get("trust_environment").is_some_and(|value| value == b"on");
+        let env = if trust { env.trusted() } else { env };
+        Ok(Self { given, env, trouble: RefCell::default(), origins: RefCell::default() })
+    }
+
     fn get_from(&self, family: Family, key: &Key) -> Result<Option<Value>, Error> {
         if family == Family::Given {
             let Some(text) = self.given.get(key.name).filter(|text| !text.is_empty()) else {
@@ -227,14 +240,8 @@ impl Settings {
         env: Environment<'_>,
         auth: impl Fn(&Sources<'_>, &Identities) -> Result<Auth, Error>,
     ) -> Result<Self, Error> {
-        let given = conninfo::parse_settings(settings.as_bytes())?;
-        for (keyword, _) in given.iter() {
-            keys::check(&String::from_utf8_lossy(keyword))?;
-        }
-        let trust = given.get("trust_environment").is_some_and(|value| value == b"on");
-        let env = if trust { env.trusted() } else { env };
-        let sources = Sources { given, env, trouble: RefCell::default(), origins: RefCell::default() };
-
+        let sources = Sources::open(settings, env)?;
+        let env = sources.env;
         let trust_environment = sources.one_of("trust_environment", &[("off", false), ("on", true)])?;
         let log = sources.one_of("log", &Level::ALL)?;
         let refresh_before = sources.number("refresh_before_minutes", 5, 0..=1440)?;

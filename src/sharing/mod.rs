@@ -175,6 +175,17 @@ impl Sharing {
         self.round(scope, deadline).ok()?.held().ok()?
     }
 
+    /// The same for people, who want to know why there is none.
+    #[cfg(feature = "command")]
+    pub(crate) fn look(
+        &self,
+        scope: &str,
+        deadline: Instant,
+    ) -> Result<Option<(Token, Option<String>)>, Error> {
+        let found = self.round(scope, deadline).and_then(|mut round| round.held().map_err(failure));
+        found.map_err(|failure| failure.error)
+    }
+
     /// Keeps that name with the token in the store.
     pub(crate) fn keep_user(&self, scope: &str, user: &str, deadline: Instant) {
         let Ok(mut round) = self.round(scope, deadline) else { return };

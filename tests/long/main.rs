@@ -1,5 +1,6 @@
 //! What takes minutes: `make test-long`.
 
+mod debian;
 mod fleet;
 #[path = "../suite/harness.rs"]
 #[allow(dead_code)] // the suite uses the rest

@@ -302,7 +302,9 @@ fn no_line_of_ours_ends_the_process() {
             let ends = ["abort", "exit", "_exit", "_Exit", "quick_exit", "raise", "kill", "panic_nounwind"];
             // A command that does not end is ended.
             let is_commands = name == "os/child.rs" && word == "kill";
-            assert!(is_commands || !ends.contains(&word), "{word} in src/{name}");
+            // Of the program pgaad alone, which ends as the one does that it runs.
+            let is_programs = name == "os/signals.rs" && ["kill", "raise"].contains(&word);
+            assert!(is_commands || is_programs || !ends.contains(&word), "{word} in src/{name}");
         }
     }
     assert!(!include_str!("../../Cargo.toml").contains("panic ="), "panics must unwind, so as to be caught");
@@ -347,7 +349,7 @@ fn modules_use_only_what_stands_above_them() {
         .collect();
     assert!(order.len() > 10 && order.contains(&"ffi"), "{order:?}");
     let mut trouble = Vec::new();
-    for (name, code) in source.iter().filter(|(name, _)| name != "lib.rs") {
+    for (name, code) in source.iter().filter(|(name, _)| name != "lib.rs" && name != "main.rs") {
         let module = name.split(['/', '.']).next().unwrap_or_default();
         let rank = order.iter().position(|known| *known == module).expect("lib.rs lists each module");
         for used in uses(code) {

@@ -26,6 +26,26 @@ pub fn libraries() -> Vec<PathBuf> {
     [built()].into_iter().chain(staged).collect()
 }
 
+/// The program `pgaad`: the installed one where `make test` names it, else built for this run, apart from the library, which
+/// holds nothing of it.
+pub fn command() -> &'static Path {
+    static COMMAND: OnceLock<PathBuf> = OnceLock::new();
+    COMMAND.get_or_init(|| {
+        if let Some(stage) = std::env::var_os("PGAAD_STAGE") {
+            return PathBuf::from(stage).join("bin/pgaad");
+        }
+        let dir = built().join("command");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--bin", "pgaad", "--features", "command", "--target-dir"])
+            .arg(&dir)
+            .arg("--manifest-path")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+            .status();
+        assert!(status.expect("cargo").success(), "the command does not build");
+        dir.join("debug/pgaad")
+    })
+}
+
 /// What gets its name once it is complete, for another process may run these tests, and these programs, as well.
 fn being_made(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.{}", std::process::id()))
@@ -324,7 +344,8 @@ impl Driver {
         self
     }
 
-    fn command(&self, commands: &[&[&str]]) -> Command {
+    /// What is run, for a test that runs it in its own way.
+    pub fn command(&self, commands: &[&[&str]]) -> Command {
         let driver = self.program.clone().unwrap_or_else(|| program("driver", &["-lpq"]));
         let mut command = match self.wrapper.split_first() {
             Some((wrapper, arguments)) => {

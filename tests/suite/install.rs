@@ -14,21 +14,44 @@ use crate::harness::{self, Driver, ground};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The folder of what is installed: a release where there is one.
-fn out() -> PathBuf {
-    harness::libraries().pop().expect("one at least")
+/// The folder that is installed from: the release's where `make test` made one, else one with what was built for the tests.
+pub fn out() -> &'static Path {
+    static OUT: OnceLock<PathBuf> = OnceLock::new();
+    OUT.get_or_init(|| {
+        if let Some(stage) = std::env::var_os("PGAAD_STAGE") {
+            return Path::new(&stage).with_file_name("release");
+        }
+        let out = harness::c_dir().join("out");
+        let _ = std::fs::remove_dir_all(&out);
+        std::fs::create_dir(&out).expect("a folder");
+        let built = harness::libraries().remove(0);
+        let parts = ["libpgaad.so", "libpgaad.a"].map(|name| built.join(name));
+        for part in parts.iter().map(PathBuf::as_path).chain([harness::command()]) {
+            let link = out.join(part.file_name().expect("a name"));
+            std::os::unix::fs::symlink(part, link).expect("a link");
+        }
+        let mut make = Command::new("make");
+        make.args(["-s", "-C", ROOT, "beside", &format!("OUT={}", out.display())]);
+        assert!(make.status().expect("make starts").success());
+        out
+    })
 }
 
-/// Runs `make TARGET` as somebody whose files are private by default.
-fn make(target: &str, variables: &[String]) {
+/// What `make TARGET` says to somebody whose files are private by default.
+fn make(target: &str, variables: &[String]) -> Output {
     let script = r#"umask 077; exec make --no-print-directory -C "$@""#;
     let mut make = Command::new("sh");
     make.args(["-c", script, "sh", ROOT, target]).arg(format!("OUT={}", out().display()));
-    let done = make.args(variables).env_clear().env("PATH", "/usr/bin:/bin").output().expect("make starts");
+    make.args(variables).env_clear().env("PATH", "/usr/bin:/bin").output().expect("make starts")
+}
+
+#[track_caller]
+fn made(target: &str, variables: &[String]) {
+    let done = make(target, variables);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Files and links below a folder, each with its mode or its target.
+/// All that is below a folder: each file's mode, each link's target, each folder.
 fn tree(folder: &Path) -> BTreeMap<String, String> {
     fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
@@ -41,6 +64,7 @@ fn tree(folder: &Path) -> BTreeMap<String, String> {
             if about.is_dir() {
                 assert_eq!(what, "755", "{name}");
                 walk(root, &path, found);
+                found.insert(name, "a folder".to_owned());
             } else {
                 found.insert(name, what);
             }
@@ -51,59 +75,161 @@ fn tree(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
+/// The names of the files in a folder of the source.
+fn names(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new(ROOT).join(folder)).expect("a folder");
+    entries.flatten().map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
+}
+
+/// The files and links that are put below `usr`, with this folder of libraries.
+fn expected(usr: &str, lib: &str) -> BTreeMap<String, String> {
+    let mut files: Vec<(String, String)> = [
+        ("bin/pgaad", "755"),
+        ("share/bash-completion/completions/pgaad", "644"),
+        ("share/zsh/site-functions/_pgaad", "644"),
+        ("share/fish/vendor_completions.d/pgaad.fish", "644"),
+        ("share/man/man1/pgaad.1", "644"),
+        ("share/man/man7/pgaad.7", "644"),
+        ("share/doc/pgaad/third-party-licenses.txt", "644"),
+        ("share/doc/pgaad/installed", "644"),
+    ]
+    .map(|(name, mode)| (name.to_owned(), mode.to_owned()))
+    .into();
+    for (name, what) in [
+        ("libpgaad.a", "644"),
+        ("libpgaad.so", "-> libpgaad.so.0"),
+        ("libpgaad.so.0", &format!("-> libpgaad.so.{VERSION}")),
+        (&format!("libpgaad.so.{VERSION}"), "755"),
+        ("pkgconfig/pgaad.pc", "644"),
+        ("cmake/pgaad/pgaad-config.cmake", "644"),
+        ("cmake/pgaad/pgaad-config-version.cmake", "644"),
+    ] {
+        files.push((format!("{lib}/{name}"), what.to_owned()));
+    }
+    for text in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT"] {
+        files.push((format!("share/doc/pgaad/{text}"), "644".to_owned()));
+    }
+    for (folder, place) in [
+        ("include", "include"),
+        ("man/man3", "share/man/man3"),
+        ("docs", "share/doc/pgaad/docs"),
+        ("examples", "share/doc/pgaad/examples"),
+    ] {
+        files.extend(names(folder).iter().map(|name| (format!("{place}/{name}"), "644".to_owned())));
+    }
+    files.into_iter().map(|(name, what)| (format!("{usr}/{name}"), what)).collect()
+}
+
 #[test]
 fn everything_lands_in_its_place_and_goes_again() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let variables = [
-        format!("DESTDIR={}", dir.path().display()),
-        "PREFIX=/opt/x".to_owned(),
-        "LIBDIR=/opt/x/lib/some-arch".to_owned(),
-    ];
-    make("install", &variables);
-    let library = format!("opt/x/lib/some-arch/libpgaad.so.{VERSION}");
-    let expected = [
-        ("opt/x/include/pgaad.h", "644"),
-        ("opt/x/lib/some-arch/libpgaad.a", "644"),
-        ("opt/x/lib/some-arch/libpgaad.so", "-> libpgaad.so.0"),
-        ("opt/x/lib/some-arch/libpgaad.so.0", &format!("-> libpgaad.so.{VERSION}")),
-        (&library, "755"),
-        ("opt/x/lib/some-arch/pkgconfig/pgaad.pc", "644"),
-    ];
-    assert_eq!(tree(dir.path()), expected.map(|(name, what)| (name.to_owned(), what.to_owned())).into());
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("a file");
-    assert_eq!(read("opt/x/include/pgaad.h"), include_str!("../../include/pgaad.h"));
-    let pc = read("opt/x/lib/some-arch/pkgconfig/pgaad.pc");
-    assert!(
-        pc.starts_with("prefix=/opt/x\nlibdir=${prefix}/lib/some-arch\nincludedir=${prefix}/include\n"),
-        "{pc}"
-    );
-    assert!(!pc.contains('@'), "{pc}");
+    for (prefix, lib) in [("/opt/x", "lib/some-arch"), ("/opt/a b & |c", "li b")] {
+        let dir = tempfile::Builder::new().prefix("pgaad install ").tempdir().expect("a folder");
+        let usr = &prefix[1..];
+        // What is there already stays, empty folders too.
+        for folder in ["share/man/man3", "share/doc", "include"] {
+            std::fs::create_dir_all(dir.path().join(usr).join(folder)).expect("a folder");
+        }
+        std::fs::write(dir.path().join(usr).join("include/other.h"), "").expect("a file");
+        let before = tree(dir.path());
+        let mut variables = vec![
+            format!("DESTDIR={}", dir.path().display()),
+            format!("PREFIX={prefix}"),
+            format!("LIBDIR={prefix}/{lib}"),
+        ];
+        made("install", &variables);
+        let mut files = tree(dir.path());
+        files.retain(|name, what| what != "a folder" && !before.contains_key(name));
+        assert_eq!(files, expected(usr, lib));
 
-    make("uninstall", &variables);
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(usr).join(name)).expect("a file");
+        assert_eq!(read("include/pgaad.h"), include_str!("../../include/pgaad.h"));
+        let pc = read(&format!("{lib}/pkgconfig/pgaad.pc"));
+        let head = format!("prefix={prefix}\nlibdir=${{prefix}}/{lib}\nincludedir=${{prefix}}/include\n");
+        assert!(pc.starts_with(&head), "{pc}");
+        let filled_in = ["pgaad-config.cmake", "pgaad-config-version.cmake"];
+        let filled_in = filled_in.map(|name| read(&format!("{lib}/cmake/pgaad/{name}")));
+        assert!(filled_in.iter().chain([&pc]).all(|text| !text.contains('@')), "{filled_in:?} {pc}");
+        for (shell, name) in [
+            ("bash", "bash-completion/completions/pgaad"),
+            ("zsh", "zsh/site-functions/_pgaad"),
+            ("fish", "fish/vendor_completions.d/pgaad.fish"),
+        ] {
+            let said =
+                Command::new(harness::command()).args(["completion", shell]).output().expect("it starts");
+            assert_eq!(read(&format!("share/{name}")).as_bytes(), said.stdout, "{shell}");
+        }
+
+        // An older version's file, too, is taken away by the last.
+        variables.push("VERSION=0.0.9".to_owned());
+        made("install", &variables);
+        variables.pop();
+        made("install", &variables);
+        made("uninstall", &variables);
+        assert_eq!(tree(dir.path()), before);
+    }
+}
+
+#[test]
+fn where_nothing_was_there_nothing_stays() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let variables = [format!("PREFIX={}/deep/below", dir.path().display())];
+    made("install", &variables);
+    assert!(tree(dir.path()).len() > 40);
+    made("uninstall", &variables);
+    assert_eq!(tree(dir.path()), BTreeMap::new());
+    let again = make("uninstall", &variables);
+    assert!(String::from_utf8_lossy(&again.stderr).starts_with("Nothing is installed: "), "{again:?}");
+}
+
+#[test]
+fn an_installation_that_failed_can_be_taken_away() {
+    let (dir, part) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    for name in ["libpgaad.so", "libpgaad.a"] {
+        std::os::unix::fs::symlink(out().join(name), part.path().join(name)).expect("a link");
+    }
+    let variables = [format!("PREFIX={}/x", dir.path().display()), format!("OUT={}", part.path().display())];
+    assert!(!make("install", &variables).status.success(), "there is no command");
+    assert!(dir.path().join("x/lib/libpgaad.a").exists());
+    made("uninstall", &variables);
     assert_eq!(tree(dir.path()), BTreeMap::new());
 }
 
+#[test]
+fn what_cannot_be_installed_is_said_before_anything_is() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (variable, why) in [
+        ("OUT=/nonexistent", "Nothing is built yet: run make first\n"),
+        ("PREFIX=usr", "usr/bin is no absolute path\n"),
+        ("MANDIR=man", "man is no absolute path\n"),
+    ] {
+        let done = make("install", &[format!("DESTDIR={}", dir.path().display()), variable.to_owned()]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.starts_with(why), "{said}");
+        assert_eq!(tree(dir.path()), BTreeMap::new());
+    }
+}
+
 /// An installed tree, and where programs for it are put.
-struct Installed(PathBuf);
+pub struct Installed(pub PathBuf);
 
 /// Installs at first use.
-fn installed() -> &'static Installed {
+pub fn installed() -> &'static Installed {
     static INSTALLED: OnceLock<Installed> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let prefix = harness::c_dir().join("installed");
         let _ = std::fs::remove_dir_all(&prefix);
-        make("install", &[format!("PREFIX={}", prefix.display())]);
+        made("install", &[format!("PREFIX={}", prefix.display())]);
         Installed(prefix)
     })
 }
 
 impl Installed {
-    fn lib(&self) -> PathBuf {
+    pub fn lib(&self) -> PathBuf {
         self.0.join("lib")
     }
 
     /// What pkg-config says, by words.
-    fn pkg_config(&self, arguments: &[&str]) -> Vec<String> {
+    pub fn pkg_config(&self, arguments: &[&str]) -> Vec<String> {
         let mut pkg_config = Command::new("pkg-config");
         let done = pkg_config.args(arguments).env("PKG_CONFIG_PATH", self.lib().join("pkgconfig")).output();
         let done = done.expect("pkg-config starts");
@@ -129,7 +255,7 @@ impl Installed {
     }
 
     /// Runs a program with this library and these variables.
-    fn run(&self, program: &Path, arguments: &[&str], env: &[(String, OsString)]) -> Output {
+    pub fn run(&self, program: &Path, arguments: &[&str], env: &[(String, OsString)]) -> Output {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("LD_LIBRARY_PATH", self.lib()).env("HOME", "/nonexistent");
         command.envs(env.iter().cloned()).env("LC_ALL", "C").stdin(Stdio::null()).output().expect("it starts")
@@ -137,26 +263,26 @@ impl Installed {
 }
 
 /// Exit code, standard output and standard error.
-fn said(output: &Output) -> (Option<i32>, String, String) {
+pub fn said(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 /// The libraries that a program names.
-fn needed(program: &Path) -> String {
+pub fn needed(program: &Path) -> String {
     let done = Command::new("readelf").arg("-d").arg(program).output().expect("readelf starts");
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     text.lines().filter(|line| line.contains("(NEEDED)")).collect()
 }
 
 /// The environment of a program that signs in to the database as the first application.
-fn env() -> Vec<(String, OsString)> {
+pub fn env() -> Vec<(String, OsString)> {
     let ground = ground();
     [ground.emulator.env(&APP_ONE), ground.postgres.env(APP_ONE.role)].concat()
 }
 
 /// The same, but for one variable.
-fn env_but(name: &str, value: &str) -> Vec<(String, OsString)> {
+pub fn env_but(name: &str, value: &str) -> Vec<(String, OsString)> {
     let mut env = env();
     env.retain(|(known, _)| known != name);
     env.push((name.to_owned(), value.into()));
@@ -298,6 +424,104 @@ fn the_archive_links_with_what_pkg_config_says() {
     assert!(!needed(&connect).contains("pgaad"), "{}", needed(&connect));
     let signed_in = (Some(0), "signed in as app-one over TLSv1.3\n".to_owned(), String::new());
     assert_eq!(said(&installed.run(&connect, &[], &env())), signed_in);
+}
+
+/// Configures a project of `tests/cmake`, with what is installed below this prefix.
+fn cmake(project: &str, build: &Path, prefix: &Path, wanted: &str) -> Output {
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(Path::new(ROOT).join("tests/cmake").join(project)).arg("-B").arg(build);
+    cmake.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())).arg(format!("-DWANTED={wanted}"));
+    cmake.output().expect("cmake starts")
+}
+
+/// Both libraries from this prefix, in a program that CMake builds.
+#[track_caller]
+fn cmake_programs_sign_in(prefix: &Path) {
+    let build = tempfile::tempdir().expect("a folder");
+    let configured = cmake("", build.path(), prefix, "0.1");
+    assert!(configured.status.success(), "{}", String::from_utf8_lossy(&configured.stderr));
+    let built = Command::new("cmake").arg("--build").arg(build.path()).output().expect("cmake starts");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stdout));
+    for (name, shared) in [("with-pgaad", true), ("with-pgaad-static", false)] {
+        let program = build.path().join(name);
+        assert_eq!(needed(&program).contains("[libpgaad.so.0]"), shared, "{name}");
+        let mut run = Command::new(&program);
+        run.env_clear().env("HOME", "/nonexistent").env("LC_ALL", "C").envs(env());
+        let done = run.output().expect("it starts");
+        assert_eq!(said(&done), (Some(0), "signed in as app-one over TLSv1.3\n".to_owned(), String::new()));
+    }
+}
+
+#[test]
+fn cmake_finds_both_libraries() {
+    cmake_programs_sign_in(&installed().0);
+}
+
+#[test]
+fn a_moved_tree_with_blanks_in_its_name_serves_cmake_and_pkg_config() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (first, then) = (dir.path().join("first"), dir.path().join("then here"));
+    // Where Debian has it; on a system without such folders, there is nothing between the slashes.
+    let arch = Command::new("cc").arg("-print-multiarch").output().expect("a compiler").stdout;
+    let lib = format!("lib/{}", String::from_utf8_lossy(&arch).trim());
+    let first_lib = format!("LIBDIR={}/{lib}", first.display());
+    made("install", &[format!("PREFIX={}", first.display()), first_lib]);
+    std::fs::rename(first, &then).expect("a move");
+    cmake_programs_sign_in(&then);
+
+    let script = r#"eval "cc $ROOT/examples/connect.c -o '$HERE/connect' $(pkg-config --define-variable=prefix="$HERE" --cflags --libs pgaad) $(pkg-config --cflags --libs libpq)""#;
+    let mut cc = Command::new("sh");
+    cc.args(["-euc", script]).env("ROOT", ROOT).env("HERE", &then);
+    let done = cc.env("PKG_CONFIG_PATH", then.join(&lib).join("pkgconfig")).output().expect("a shell");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut run = Command::new(then.join("connect"));
+    run.env_clear().env("LD_LIBRARY_PATH", then.join(&lib)).env("HOME", "/nonexistent").envs(env());
+    assert_eq!(said(&run.output().expect("it starts")).0, Some(0));
+}
+
+/// Any until the major version changes, which is when the soname does.
+#[test]
+fn cmake_takes_no_version_that_is_too_old_or_another() {
+    let rows = [
+        ("0", true),
+        ("0.0.1", true),
+        ("0.1", true),
+        (VERSION, true),
+        (&format!("{VERSION} EXACT"), true),
+        ("0.0.1 EXACT", false),
+        ("0.99", false),
+        ("1.0", false),
+        ("99", false),
+        ("0.0.1...0.99", true),
+        ("0.0.1...1", true),
+        ("0.0.1...0.0.2", false),
+        (&format!("0.0.1...<{VERSION}"), false),
+        (&format!("{VERSION}...<1"), true),
+        ("0.50...0.99", false),
+    ];
+    let build = tempfile::tempdir().expect("a folder");
+    let wanted = rows.map(|(wanted, _)| wanted).join(";");
+    let done = cmake("versions", build.path(), &installed().0, &wanted);
+    let said = String::from_utf8_lossy(&done.stderr);
+    let said: Vec<_> = said.lines().collect();
+    assert_eq!(said, rows.map(|(wanted, taken)| format!("{wanted}: {}", u8::from(taken))));
+
+    let build = tempfile::tempdir().expect("a folder");
+    let refused = cmake("", build.path(), &installed().0, "99");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let why = format!("pgaad-config.cmake, version: {VERSION}");
+    assert!(!refused.status.success() && said.contains("version \"99\"") && said.contains(&why), "{said}");
+}
+
+#[test]
+fn each_example_is_run() {
+    let read =
+        |name| std::fs::read_to_string(Path::new(ROOT).join("tests/suite").join(name)).expect("a file");
+    let tests = ["install.rs", "cpp.rs"].map(read).concat();
+    for name in names("examples").iter().filter_map(|name| name.rsplit_once(".c").map(|(name, _)| name)) {
+        let of_it = tests.contains(&format!("\"{name}\"")) || tests.contains(&format!("\"{name}.cpp\""));
+        assert!(of_it, "nothing runs examples/{name}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@
 mod clock; // the time, some seconds off
 mod dir; // private directories that vanish
 mod daemon; // servers of the system's
+mod account; // whom some of them run as
 mod net; // a listener and its threads
 pub mod os; // signals, and children that die with us
 mod random; // ids
@@ -39,6 +40,9 @@ mod ldap; // how it asks
 mod oauth; // how a PostgreSQL 18 asks
 mod libpqs; // that one, and other clients
 mod postgres; // the server itself
+
+// What stands between programs and the database.
+mod pgbouncer; // a real one
 
 // What processes and machines share.
 mod redis; // a real one
@@ -72,6 +76,7 @@ pub use issuer::{CLUSTER_SUBJECT, EXCHANGE, GITHUB_SUBJECT, Issuer, PIPELINES_SU
 pub use jwt::{Claims, claims};
 pub use libpqs::Libpq;
 pub use oidc::{GitHub, Pipelines};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{LAPTOP_PASSWORD, LAPTOP_ROLE, PASSWORDS, Postgres};
 pub use proxy::{Connect, Proxy};
 pub use redis::{Redis, RedisLogin};

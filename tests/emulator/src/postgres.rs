@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Emulator;
+use crate::account::Account;
 use crate::checker::{Bind, Checker};
 use crate::daemon::{Daemon, Log};
 use crate::dir::PrivateDir;
@@ -78,7 +79,7 @@ pub struct Postgres {
     ca_file: PathBuf,
     bin: PathBuf,
     psql: PathBuf,
-    account: Option<Account>,
+    account: Account,
     port: u16,
     checker: Arc<Checker>,
     gate: LoginGate,
@@ -118,7 +119,7 @@ impl Postgres {
     }
 
     fn launch_one(emulator: &Emulator, bin: PathBuf, asks: Asks) -> io::Result<Self> {
-        let account = if os::is_root() { Some(Account::find("postgres")?) } else { None };
+        let account = Account::of_servers()?;
         let dir = PrivateDir::new("pgaad-postgres-", 0o711)?;
         let authority = Authority::new("pgaad database CA")?;
         let ca_file = dir.write("ca.pem", authority.pem())?;
@@ -179,10 +180,7 @@ impl Postgres {
 
     /// The operating system's user that the server runs as, for `requirepeer`.
     pub fn owner(&self) -> String {
-        match &self.account {
-            Some(account) => account.name.clone(),
-            None => Account::current_name(),
-        }
+        self.account.name().to_owned()
     }
 
     /// The logins that the server asked about, in order.
@@ -275,7 +273,7 @@ impl Postgres {
         for (path, mode) in [(self.data(), 0o700), (self.socket_dir(), 0o755)] {
             fs::create_dir(&path)?;
             fs::set_permissions(&path, Permissions::from_mode(mode))?;
-            self.give(&path)?;
+            self.account.give(&path)?;
         }
         let mut initdb = self.command("initdb")?;
         initdb.args([
@@ -385,14 +383,7 @@ impl Postgres {
         let path = self.data().join(name);
         fs::write(&path, content)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        self.give(&path)
-    }
-
-    fn give(&self, path: &Path) -> io::Result<()> {
-        match &self.account {
-            Some(account) => chown(path, Some(account.uid), Some(account.gid)),
-            None => Ok(()),
-        }
+        self.account.give(&path)
     }
 
     /// One of the server's programs, as its user. Its input keeps our directory: see [`PrivateDir::keep`].
@@ -403,9 +394,7 @@ impl Postgres {
             .current_dir("/")
             .stdin(self.dir.keep()?)
             .process_group(0);
-        if let Some(account) = &self.account {
-            command.uid(account.uid).gid(account.gid);
-        }
+        self.account.run(&mut command);
         os::die_with_us(&mut command, libc::SIGINT);
         Ok(command)
     }
@@ -446,33 +435,4 @@ fn find_bin() -> io::Result<PathBuf> {
         .max()
         .map(|version| root.join(format!("{version}/bin")))
         .ok_or_else(missing)
-}
-
-/// A line of /etc/passwd.
-struct Account {
-    name: String,
-    uid: u32,
-    gid: u32,
-}
-
-impl Account {
-    fn find(name: &str) -> io::Result<Self> {
-        Self::all()?.find(|account| account.name == name).ok_or_else(|| {
-            io::Error::other(format!("PostgreSQL does not run as root, and there is no user {name}"))
-        })
-    }
-
-    fn current_name() -> String {
-        let uid = fs::metadata("/proc/self").map(|me| std::os::unix::fs::MetadataExt::uid(&me)).ok();
-        let found = Self::all().ok().and_then(|mut all| all.find(|account| Some(account.uid) == uid));
-        found.map_or_else(String::new, |account| account.name)
-    }
-
-    fn all() -> io::Result<impl Iterator<Item = Self>> {
-        let parse = |line: String| {
-            let [name, _, uid, gid, ..] = line.split(':').collect::<Vec<_>>()[..] else { return None };
-            Some(Self { name: name.to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()? })
-        };
-        Ok(BufReader::new(fs::File::open("/etc/passwd")?).lines().map_while(Result::ok).filter_map(parse))
-    }
 }
