@@ -403,8 +403,17 @@ public:
     const char *const *values() const noexcept { return values_.data(); }
 
 private:
-    static const char *c_str(const char *text) noexcept { return text; }
-    static const char *c_str(const std::string &text) { return argument(text).c_str(); }
+    template <class Text> static const char *c_str(const Text &text)
+    {
+        using type = std::decay_t<Text>;
+        constexpr bool is_string = std::is_same_v<type, std::string>;
+        static_assert(is_string || std::is_same_v<type, const char *> || std::is_same_v<type, char *>,
+                      "keywords and values are std::string or char *; what is made of anything else would not last");
+        if constexpr (is_string)
+            return argument(text).c_str();
+        else
+            return text;
+    }
 
     std::vector<const char *> keywords_, values_;
 };

@@ -72,10 +72,11 @@ link() {
 # A template, with what stands between @ replaced.
 fill_in() {
     folder "$(dirname "$2")"
-    sed -e "s|@PREFIX@|$(plain "$PREFIX")|; s|@VERSION@|$VERSION|; s|@MAJOR@|${VERSION%%.*}|; s|@SONAME@|$SONAME|" \
+    text=$(sed -e "s|@PREFIX@|$(plain "$PREFIX")|; s|@VERSION@|$VERSION|; s|@MAJOR@|${VERSION%%.*}|; s|@SONAME@|$SONAME|" \
         -e "s|@LIBDIR@|$(below_prefix "$LIBDIR")|; s|@INCLUDEDIR@|$(below_prefix "$INCLUDEDIR")|" \
         -e "s|@LIBDIR_FROM_HERE@|$(from_cmake "$LIBDIR")|; s|@INCLUDEDIR_FROM_HERE@|$(from_cmake "$INCLUDEDIR")|" \
-        "$1" | install -m 644 /dev/stdin "$DESTDIR$2"
+        "$1")
+    printf '%s\n' "$text" | install -m 644 /dev/stdin "$DESTDIR$2"
     record "$2"
 }
 

@@ -21,7 +21,7 @@ impl Level {
         ("debug", Self::Debug),
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         Self::ALL[self as usize].0
     }
 

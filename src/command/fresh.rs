@@ -1,16 +1,19 @@
 //! Tokens that are kept fresh where a program looks for them.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bug;
 use crate::client::{AccessToken, Client};
 use crate::connection::outside::Judged;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::os;
+use crate::os::thread::{self, Stack};
 use crate::random;
 
-/// A machine that was suspended may wake up with an old token: no pause is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A machine that was suspended may wake up with an old token, and a file may be gone: no pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// For what is under way behind the callers' backs.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
@@ -21,13 +24,13 @@ pub(super) struct Fresh {
     judged: Vec<Judged>,
     tokens: Vec<AccessToken>,
     condition: Condition,
-    /// How often in a row there was no token at all.
+    /// How often in a row one was not there at all.
     failures: u32,
 }
 
 /// Where they are kept.
 pub(super) trait Keeper {
-    /// Puts all of them there.
+    /// Sees that all of them are there.
     fn put(&mut self, tokens: &[AccessToken]) -> Result<(), Error>;
 
     /// What people are to know.
@@ -66,56 +69,55 @@ impl Fresh {
         &self.tokens
     }
 
-    /// Renews them and puts them in their place, for ever.
-    pub(super) fn keep(mut self, keeper: &mut dyn Keeper) -> ! {
-        let mut is_put = true;
+    /// Keeps them on a thread of its own, which ends with the process; `found` gets a bug of ours that ended it before.
+    pub(super) fn keep_on(
+        self,
+        mut keeper: impl Keeper + Send + 'static,
+        found: impl FnOnce(Error) + Send + 'static,
+    ) -> Result<(), Error> {
+        let body = move || {
+            let Err(bug) = bug::contain(|| self.keep(&mut keeper));
+            found(bug);
+        };
+        thread::spawn("pgaad-keep", Stack::Ours, body).map_err(|error| no_system("start a thread", &error))
+    }
+
+    /// Renews them and sees that they are in their place, for ever.
+    fn keep(mut self, keeper: &mut dyn Keeper) -> ! {
         loop {
             std::thread::sleep(self.pause());
             keeper.beat();
-            let (is_new, trouble) = self.renew();
-            is_put &= !is_new;
-            let mut condition = match &trouble {
-                _ if self.has_expired() => Condition::Expired,
-                Some(_) => Condition::Failing,
-                None => Condition::Good,
-            };
-            let mut why = trouble;
-            if !is_put {
-                match keeper.put(&self.tokens) {
-                    Ok(()) => is_put = true,
-                    Err(error) if condition == Condition::Good => {
-                        (condition, why) = (Condition::Unwritten, Some(error));
-                    }
-                    Err(_) => {}
-                }
+            let (mut condition, mut why) = self.renew();
+            // Also where none is new: somebody may have changed the file, or removed it.
+            let put = keeper.put(&self.tokens);
+            if let (Err(error), Condition::Good) = (put, condition) {
+                (condition, why) = (Condition::Unwritten, Some(error));
             }
             self.tell(condition, why.as_ref(), keeper);
         }
     }
 
-    /// Asks for all of them. Whether one is new, and why one is not.
-    fn renew(&mut self) -> (bool, Option<Error>) {
-        let (mut is_new, mut trouble) = (false, None);
-        self.failures += 1;
+    /// Asks for all of them, and why one is not new.
+    fn renew(&mut self) -> (Condition, Option<Error>) {
+        let (mut trouble, mut has_expired) = (None, false);
         for (judged, held) in self.judged.iter().zip(&mut self.tokens) {
             match judged.token(&self.client) {
-                Some(Ok(token)) => {
-                    self.failures = 0;
-                    is_new |= token.secret() != held.secret();
-                    *held = token;
-                }
+                Some(Ok(token)) => *held = token,
                 Some(Err(error)) => trouble = trouble.or(Some(error)),
                 None => {}
             }
-            let standing = judged.standing(&self.client);
-            trouble = trouble.or(standing.and_then(|standing| standing.trouble));
+            if let Some(standing) = judged.standing(&self.client) {
+                has_expired |= standing.next_refresh.is_none();
+                trouble = trouble.or(standing.trouble);
+            }
         }
-        (is_new, trouble)
-    }
-
-    fn has_expired(&self) -> bool {
-        let now = os::unix_now();
-        self.tokens.iter().any(|token| token.expires_on() <= now)
+        self.failures = if has_expired { self.failures + 1 } else { 0 };
+        let condition = match &trouble {
+            _ if has_expired => Condition::Expired,
+            Some(_) => Condition::Failing,
+            None => Condition::Good,
+        };
+        (condition, trouble)
     }
 
     /// Until something is to be done.
@@ -125,8 +127,8 @@ impl Fresh {
         let nexts = standings.map(|standing| standing.next_refresh);
         let left = nexts.map(|next| match next {
             Some(next) => Duration::from_secs(u64::try_from(next - now).unwrap_or(0)),
-            // None is held. Many may ask for the same reason, so not all at the same time.
-            None => Duration::from_secs(1 << self.failures.min(5)).mul_f64(0.5 + random::fraction() / 2.0),
+            // None is held, so soon; many may ask for the same reason, so not all at the same time.
+            None => Duration::from_secs(1 << self.failures.min(3)).mul_f64(0.5 + random::fraction() / 2.0),
         });
         left.min().unwrap_or(LONGEST_PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
     }
@@ -139,6 +141,7 @@ impl Fresh {
         }
         let why = why.map_or_else(String::new, |error| format!(" {error}"));
         match condition {
+            Condition::Good if before == Condition::Unwritten => keeper.say("The token is written again."),
             Condition::Good => keeper.say("The token is renewed again."),
             // It did not get better by that.
             Condition::Failing if before == Condition::Expired => {}
@@ -166,4 +169,8 @@ impl Fresh {
 pub(super) fn clock(unix: i64) -> String {
     let seconds = unix.rem_euclid(24 * 60 * 60);
     format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+pub(super) fn no_system(what: &str, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("The system does not let pgaad {what}: {error}."))
 }

@@ -16,11 +16,15 @@ use clap::ArgMatches;
 
 use crate::bug;
 use crate::client::Client;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
+use crate::log::Level;
 
 /// Runs the command. Its exit code is the number of the failure's status, or the program's that `exec` ran.
 pub fn main() -> ExitCode {
+    // It holds secrets and tokens.
+    crate::os::signals::hide_memory();
     let matches = match arguments::grammar().try_get_matches() {
         Ok(matches) => matches,
         Err(problem) => {
@@ -53,13 +57,21 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a client is made of: with -v something is logged, unless the settings say otherwise.
+/// What a client is made of: with -v more is logged than the environment says, unless the settings say how much.
 fn settings_string(matches: &ArgMatches) -> String {
     let given = matches.get_one::<String>("settings").map_or("", String::as_str);
-    match matches.get_count("verbose") {
-        0 => given.into(),
-        1 => format!("log=info {given}"),
-        _ => format!("log=debug {given}"),
+    let wanted = match matches.get_count("verbose") {
+        0 => Level::Off,
+        1 => Level::Info,
+        _ => Level::Debug,
+    };
+    let set = Environment::process().text("PGAAD_LOG").ok().flatten();
+    match set.map(|set| Level::ALL.iter().find(|(name, _)| *name == set)) {
+        // A word that is no level is an error, to be said.
+        Some(None) => given.into(),
+        Some(Some((_, set))) if *set >= wanted => given.into(),
+        _ if wanted == Level::Off => given.into(),
+        _ => format!("log={} {given}", wanted.name()),
     }
 }
 

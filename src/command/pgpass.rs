@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::settings::config;
 
 /// What a line begins with, up to the colon before the password: which connections it is for. Any database; any user
-/// where none is named. A server has two where one libpq takes its socket's directory for the default one, another not.
+/// where none is named. A server has two where one libpq takes its socket's directory for the default one, another not;
+/// the second, libpq's own name for it, is that of connections by TCP to this machine as well.
 pub(super) fn places(server: &Host<'_>, user: Option<&[u8]>) -> Result<Vec<Vec<u8>>, Error> {
     let name = if server.host.is_empty() { server.hostaddr } else { server.host };
     let mut names = vec![name];
@@ -45,15 +46,36 @@ pub(super) fn place_of(line: &[u8]) -> Option<Vec<u8>> {
     }
     let (mut place, mut rest) = (Vec::new(), line);
     for _ in 0..4 {
-        let (field, after) = field(rest)?;
-        match &rest[..rest.len() - after.len() - 1] {
+        let (text, after) = field(rest)?;
+        match raw_field(rest)?.0 {
             b"*" => place.push(b'*'),
-            _ => place.extend(escaped(&field)),
+            _ => place.extend(escaped(&text)),
         }
         place.push(b':');
         rest = after;
     }
     Some(place)
+}
+
+/// Whether a line of this place, above one of that place, leaves that one to others: it is for a named user, and perhaps
+/// of the same server.
+pub(super) fn is_for_fewer(place: &[u8], than: &[u8]) -> bool {
+    let (Some(place), Some(than)) = (raw_fields(place), raw_fields(than)) else { return false };
+    let meets = |at: usize| place[at] == than[at] || place[at] == b"*";
+    meets(0) && meets(1) && place[3] != b"*" && than[3] == b"*"
+}
+
+fn raw_fields(mut place: &[u8]) -> Option<[&[u8]; 4]> {
+    let mut fields = [&[][..]; 4];
+    for field in &mut fields {
+        (*field, place) = raw_field(place)?;
+    }
+    Some(fields)
+}
+
+fn raw_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = field(line)?;
+    Some((&line[..line.len() - rest.len() - 1], rest))
 }
 
 /// The text of the first field, and what follows its colon.

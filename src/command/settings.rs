@@ -7,6 +7,7 @@ use super::arguments::bytes;
 use super::{bold, print};
 use crate::client::Client;
 use crate::connection::outside::{self, Judged};
+use crate::conninfo;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::policy::Rule;
@@ -80,7 +81,7 @@ fn show(
     Ok(())
 }
 
-/// What the connection would be made with, save for its password.
+/// What the connection would be made with, save for its password. A word that nobody knows may be a piece of one.
 fn options(judged: &Judged) -> impl Iterator<Item = (String, String)> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let shown = judged.options.iter().map(move |(keyword, value)| match text(keyword) {
@@ -92,7 +93,7 @@ fn options(judged: &Judged) -> impl Iterator<Item = (String, String)> {
         }
         keyword => (keyword, text(value)),
     });
-    shown.filter(|(_, value)| !value.is_empty())
+    shown.filter(|(keyword, value)| conninfo::keyword(keyword).is_some() && !value.is_empty())
 }
 
 /// The rule, for people.

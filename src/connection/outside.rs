@@ -35,7 +35,7 @@ pub(crate) fn judge(client: &Client, conninfo: &[u8]) -> Result<Judged, Error> {
         let knows = |keyword: &str| {
             conninfo::keyword(keyword).is_some_and(|known| known.is_known_to(OLDEST_KEYWORDS))
         };
-        let purpose = judge.secure(&mut options, &files.surroundings(&knows, OLDEST_KEYWORDS, false))?;
+        let purpose = judge.secure(&mut options, &files.surroundings(&knows, OLDEST_KEYWORDS, true))?;
         Some((purpose, patience(&effective, client.settings().timeout)))
     } else {
         None
@@ -61,6 +61,11 @@ impl Judged {
     /// The servers that it may go to, each judged.
     pub(crate) fn servers(&self) -> Vec<Host<'_>> {
         self.effective.hosts()
+    }
+
+    /// What libpq would take for an option, wherever it stands.
+    pub(crate) fn value(&self, keyword: &str) -> &[u8] {
+        self.effective.value(keyword)
     }
 
     /// Fetches what it wants; None: Entra is off.

@@ -6,6 +6,8 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind::Interrupted, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+#[cfg(feature = "command")]
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -156,6 +158,13 @@ fn file_size_limit() -> libc::rlim_t {
     // SAFETY: `limit` is a place for the answer.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
     limit.rlim_cur
+}
+
+/// Whether nobody but root can take away what this user has in the directory, or put something else there.
+#[cfg(feature = "command")]
+pub(crate) fn keeps_files(directory: &Metadata) -> bool {
+    let (mode, owner) = (directory.mode(), directory.uid());
+    (owner == 0 || owner == user()) && (mode & 0o022 == 0 || mode & 0o1000 != 0)
 }
 
 /// The user whose rights the process has.

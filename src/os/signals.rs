@@ -188,7 +188,7 @@ pub(crate) fn send(process: u32, signal: i32) -> io::Result<()> {
     }
 }
 
-/// Does with this process what the signal does by itself: stops it until it is continued, or ends it. Returns where it
+/// Does with this process what the signal does by itself, where nobody sees to it: stops it until it is continued, or ends it. Returns where it
 /// does neither.
 pub(crate) fn yield_to(signal: i32) {
     if !is_ignored(signal) || !is_of_job_control(signal) {
@@ -206,15 +206,11 @@ pub(crate) fn yield_to(signal: i32) {
     }
 }
 
-/// Ends the process as this signal would, but leaves no image of its memory.
-pub(crate) fn die_by(signal: i32) {
-    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `none` lives through the call; the other takes numbers. The second is for images that go to a program.
-    unsafe {
-        libc::setrlimit(libc::RLIMIT_CORE, &none);
-        libc::prctl(libc::PR_SET_DUMPABLE, 0);
-    }
-    yield_to(signal);
+/// No image of this process's memory is left, however it ends, and no other process of the user's reads it. A program
+/// that it starts is as any other again.
+pub(crate) fn hide_memory() {
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
 }
 
 /// What became of a child.

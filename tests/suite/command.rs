@@ -331,6 +331,11 @@ fn a_password_is_not_shown_but_a_token_is_none() {
     assert!(prints(&driver, &["settings"]).contains(" on: a server on this machine"));
     let out = prints(&driver, &["settings", "password=hunter2 sslpassword=hunter3"]);
     assert!(out.contains("password ") && !out.contains("hunter"), "{out}");
+    // A word that libpq may or may not know, after a value whose blanks were not quoted.
+    for flag in [&["settings"][..], &["settings", "--json"]] {
+        let (_, out, _) = said(&pgaad(&driver, &[flag, &["passwrd=hunter2 password=a hunter3=b"]].concat()));
+        assert!(out.contains("localhost") && !out.contains("hunter"), "{out}");
+    }
 }
 
 #[test]
@@ -391,6 +396,12 @@ fn what_is_done_is_said_only_when_asked() {
     }
     let (_, _, err) = said(&pgaad(&ground().driver(&APP_ONE), &["-vv", "connstring"]));
     assert!(err.contains("event=connection_judged entra=on"), "{err}");
+    // The environment may ask for more.
+    let (_, _, err) =
+        said(&pgaad(&ground().driver(&APP_ONE).env("PGAAD_LOG", "debug"), &["-v", "connstring"]));
+    assert!(err.contains("level=debug"), "{err}");
+    let message = fails(&driver.clone().env("PGAAD_LOG", "loud"), &["-v", "token"], 2);
+    assert!(message.contains("PGAAD_LOG"), "{message}");
     // Who asks for something else gets that.
     let (_, _, err) = said(&pgaad(&driver, &["-v", "--settings", "log=error", "token"]));
     assert_eq!(err, "");

@@ -52,6 +52,13 @@ fn program(name: &str, sources: &[&str], packages: &[&str], flags: &[&str]) -> P
     program
 }
 
+#[test]
+fn options_that_would_not_last_are_refused_by_the_compiler() {
+    let done = cxx("17", &["tests/cpp/dangling.cpp"], &["pgaad"], &["-fsyntax-only"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("would not last"), "{said}");
+}
+
 const COVER: [&str; 2] = ["tests/cpp/cover.cpp", "tests/cpp/second.cpp"];
 
 fn cover() -> PathBuf {

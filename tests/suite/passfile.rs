@@ -4,13 +4,14 @@ use std::fs::{self, Permissions};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use emulator::{APP_ONE, Emulator, Fault, PATIENCE, Postgres};
 
 use crate::exec::{Home, at_server, end_of, short_lived};
-use crate::harness::{Driver, each, is_root, signed_in, unix_now, wait_until};
+use crate::harness::{Driver, Pairs, each, is_root, signed_in, unix_now, wait_until};
 use crate::process::Process;
 
 /// Starts the command for this file.
@@ -87,10 +88,12 @@ fn only_our_lines_are_replaced() {
     );
     assert_eq!(read(&file), new);
     assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o7777, 0o600);
-    // One that nobody names is any: an application's token holds no name.
+    // One that nobody names is any: an application's token holds no name. Those who are named keep their lines.
     let nameless = at_server(&emulator).without("PGUSER");
     assert_eq!(passfile(&home, &nameless, &file, &[]).end().output(), "");
-    assert_eq!(read(&file), format!("localhost:5433:*:*:{}\r\n{new}", newest(&emulator)));
+    let named = line(&token).replace('\n', "\r\n");
+    let any = format!("{named}localhost:5433:*:*:{}\r\n", newest(&emulator));
+    assert_eq!(read(&file), new.replace(&named, &any));
 }
 
 #[test]
@@ -172,6 +175,12 @@ fn a_file_that_others_could_have_a_hand_in_is_refused() {
     ];
     if is_root() {
         rows.push(("another user", with(|file| chown(file, Some(65534), None).expect("an owner"))));
+        rows.push((
+            "another user",
+            with(|file| {
+                chown(file.parent().expect("a folder"), Some(65534), None).expect("an owner");
+            }),
+        ));
     }
     each(&rows, |(words, prepare)| {
         let home = Home::new();
@@ -341,6 +350,43 @@ fn a_watch_that_never_had_a_token_touches_nothing() {
 }
 
 #[test]
+fn a_file_that_somebody_removes_or_sets_back_is_put_right() {
+    let emulator = Emulator::start();
+    let home = Home::new();
+    let file = file_in(&home);
+    let watch = passfile(&home, &at_server(&emulator), &file, &["--watch"]);
+    wait_until("the file is there", || file.exists());
+    let held = line(&newest(&emulator));
+    fs::remove_file(&file).expect("ours");
+    wait_until("it is there again", || read(&file) == held);
+    write(&file, "# theirs\nlocalhost:5433:*:app-one:old\n");
+    wait_until("the token is there again", || read(&file) == format!("# theirs\n{held}"));
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("its mode");
+    wait_until("it is its user's alone", || {
+        fs::metadata(&file).is_ok_and(|found| found.mode() & 0o777 == 0o600)
+    });
+    watch.signal(libc::SIGTERM);
+    assert_eq!(watch.end().output(), "");
+    assert_eq!(emulator.entra().tokens().len(), 1);
+}
+
+#[test]
+fn no_image_of_its_memory_is_left() {
+    let emulator = Emulator::start();
+    for signal in [libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS] {
+        let home = Home::new();
+        let file = file_in(&home);
+        let driver = at_server(&emulator).env("HERE", home.path());
+        let driver = driver.under(&["sh", "-c", "cd $HERE; ulimit -c unlimited; exec \"$@\"", "sh"]);
+        let watch = passfile(&home, &driver, &file, &["--watch"]);
+        wait_until("the file is there", || file.exists());
+        watch.signal(signal);
+        let ended = watch.end();
+        assert_eq!((ended.signal(), ended.status.core_dumped()), (Some(signal), false));
+    }
+}
+
+#[test]
 fn one_file_has_one_watcher() {
     let emulator = Emulator::start();
     let home = Home::new();
@@ -367,7 +413,7 @@ fn one_file_has_one_watcher() {
     first.signal(libc::SIGKILL);
     first.end();
     let second = started();
-    for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
+    for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
         let watch = if signal == libc::SIGHUP { None } else { Some(started()) };
         let watch = watch.as_ref().unwrap_or(&second);
         watch.signal(signal);
@@ -393,7 +439,7 @@ fn a_watch_that_is_to_outlive_its_terminal_does() {
 
 #[test]
 fn an_outage_is_said_and_the_living_token_stays() {
-    let emulator = short_lived(10);
+    let emulator = short_lived(6);
     let home = Home::new();
     let file = file_in(&home);
     let socket = home.path().join("notify");
@@ -429,7 +475,7 @@ fn a_file_that_becomes_unfit_is_said_and_taken_up_again() {
     watch.wait_for_err("could not be written");
     assert!(watch.err().contains("it is a directory"), "{}", watch.err());
     fs::remove_dir(&file).expect("our own folder");
-    watch.wait_for_err("renewed again");
+    watch.wait_for_err("written again");
     assert!(read(&file).starts_with("localhost:5433:*:app-one:ey"));
     watch.signal(libc::SIGTERM);
     assert_eq!(watch.end().err.lines().count(), 2);
@@ -470,6 +516,9 @@ fn pgbouncers_file_is_written_and_its_program_told() {
         let ended = passfile(&home, &driver, &file, &options).end();
         assert!(ended.message(2).contains(words), "{text}: {ended:?}");
     }
+    fs::set_permissions(&pidfile, Permissions::from_mode(0o666)).expect("its mode");
+    let ended = passfile(&home, &driver, &file, &options).end();
+    assert!(ended.message(2).contains("written to by others"), "{ended:?}");
     fs::remove_file(&pidfile).expect("our own file");
     let watch = passfile(&home, &driver, &file, &[&options[..], &["--watch"]].concat());
     watch.wait_for_err("was not told");
@@ -488,11 +537,26 @@ fn pgbouncers_file_is_written_and_its_program_told() {
 }
 
 #[test]
+fn a_token_too_long_for_pgbouncer_is_said() {
+    let emulator = Emulator::start();
+    emulator.entra().configure(|config| config.token_size = 2048);
+    let home = Home::new();
+    let file = file_in(&home);
+    write(&file, "\"other\" \"x\"");
+    let ended = passfile(&home, &at_server(&emulator), &file, &["--format=userlist"]).end();
+    assert!(ended.message(0).contains("2047"), "{ended:?}");
+    // It may end the file for some, so that it is the last.
+    assert_eq!(read(&file), format!("\"other\" \"x\"\n\"app-one\" \"{}\"\n", newest(&emulator)));
+    assert_eq!(passfile(&home, &at_server(&emulator), &file_in(&home), &[]).end().output(), "");
+}
+
+#[test]
 fn what_makes_no_line_is_refused() {
     let emulator = Emulator::start();
     let home = Home::new();
     let file = file_in(&home);
-    let rows: &[(&[&str], &[(&str, &str)], i32, &str)] = &[
+    type Row<'a> = (&'a [&'a str], Pairs<'a>, i32, &'a str);
+    let rows: &[Row<'_>] = &[
         (&[], &[("PGAAD_AUTH", "off")], 2, "auth=off"),
         (&[], &[("PGPASSWORD", "p"), ("PGHOST", "127.0.0.1")], 2, "a password is at hand"),
         (&[], &[("PGHOST", "")], 2, "no host is named"),

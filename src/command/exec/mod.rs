@@ -15,16 +15,14 @@ use clap::ArgMatches;
 use zeroize::Zeroizing;
 
 use super::arguments::{self, bytes};
-use super::fresh::{Fresh, Keeper};
+use super::fresh::{Fresh, Keeper, no_system};
 use super::settings::why;
 use super::{pgpass, say};
-use crate::bug;
 use crate::client::{AccessToken, Client};
 use crate::connection::outside;
 use crate::error::{Error, ErrorKind};
 use crate::log::Level;
 use crate::os::signals::{self, Signals};
-use crate::os::thread::{self, Stack};
 use place::Place;
 
 /// As shells say that a program cannot be run, or is not there.
@@ -64,16 +62,13 @@ pub(super) fn exec(client: Client, matches: &ArgMatches) -> Result<ExitCode, Err
     command.env("PGPASSFILE", place.passfile());
     Level::Info.log(log, "passfile_made", &[("path", &place.passfile().to_string_lossy())]);
     let held = Arc::new(Mutex::new(Some(place)));
-    keep(fresh, Passfile { place: held.clone(), places })?;
+    // Without it the program goes on, as long as the token lives.
+    fresh.keep_on(Passfile { place: held.clone(), places }, |bug| say(&bug))?;
     Ok(run(&mut command, &signals, || drop(held.lock().unwrap_or_else(PoisonError::into_inner).take())))
 }
 
 fn block_signals() -> Result<Signals, Error> {
     Signals::block(&signals::all()).map_err(|error| no_system("wait for signals", &error))
-}
-
-fn no_system(what: &str, error: &io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("The system does not let pgaad {what}: {error}."))
 }
 
 /// Who is named, else who the token is for; None where it does not say, for the program may name one itself.
@@ -85,15 +80,6 @@ fn user(fresh: &Fresh) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Keeps the tokens fresh on a thread of its own, which ends with the process.
-fn keep(fresh: Fresh, mut passfile: Passfile) -> Result<(), Error> {
-    let body = move || {
-        let Err(error) = bug::contain(|| fresh.keep(&mut passfile));
-        say(&error);
-    };
-    thread::spawn("pgaad-keep", Stack::Ours, body).map_err(|error| no_system("start a thread", &error))
-}
-
 /// Runs the program to its end, cleans up, and ends as it did.
 fn run(command: &mut Command, signals: &Signals, clean: impl FnOnce()) -> ExitCode {
     // Whoever wanted to end this command before there is a program meant all of it.
@@ -101,6 +87,9 @@ fn run(command: &mut Command, signals: &Signals, clean: impl FnOnce()) -> ExitCo
         if signals::ENDING.contains(&early.number) && !signals::is_ignored(early.number) {
             clean();
             return supervise::die(early.number);
+        }
+        if signals::is_of_job_control(early.number) {
+            signals::yield_to(early.number);
         }
     }
     signals.hand_on(command);
@@ -135,8 +124,8 @@ struct Passfile {
 
 impl Keeper for Passfile {
     fn put(&mut self, tokens: &[AccessToken]) -> Result<(), Error> {
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) = &*place else { return Ok(()) };
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = &mut *place else { return Ok(()) };
         place.put(&lines(&self.places, tokens))
     }
 

@@ -4,10 +4,12 @@ use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::os;
 use crate::os::directory::{self, Directory};
 use crate::random;
 use crate::settings::config;
@@ -24,7 +26,7 @@ pub(super) struct Place {
     name: String,
     parent: Directory,
     directory: Directory,
-    _lock: File,
+    lock: File,
 }
 
 impl Place {
@@ -35,7 +37,10 @@ impl Place {
             sweep(&parent);
         }
         for parent in parents() {
-            let made = Self::make_in(&parent).and_then(|place| place.write(lines).map(|()| place));
+            let made = Self::make_in(&parent).and_then(|place| {
+                place.write(&together(lines))?;
+                Ok(place)
+            });
             match made {
                 Ok(place) => return Ok(place),
                 Err(error) => trouble.push(format!("{}: {error}", parent.display())),
@@ -54,12 +59,14 @@ impl Place {
             parent.make_directory(&name)?;
             match lock(&parent, &name) {
                 Ok(Some((directory, lock))) => {
-                    return Ok(Self { path: path.join(&name), name, parent, directory, _lock: lock });
+                    return Ok(Self { path: path.join(&name), name, parent, directory, lock });
                 }
                 // It was taken for a dead one's before it was locked.
                 Ok(None) => {}
                 Err(error) => {
-                    let _ = parent.remove_directory(&name);
+                    if let Ok(directory) = parent.open_directory(&name) {
+                        remove(&parent, &name, &directory);
+                    }
                     return Err(error);
                 }
             }
@@ -70,22 +77,39 @@ impl Place {
         self.path.join(PASSFILE)
     }
 
-    /// Puts these lines into the password file, in the place of those that are there.
-    pub(super) fn put(&self, lines: &[Zeroizing<Vec<u8>>]) -> Result<(), Error> {
-        self.write(lines).map_err(|error| {
+    /// Sees that these lines are in the password file, and no others. The directory is made again where somebody removed
+    /// it: at a user's last logout that may happen to all that is in memory.
+    pub(super) fn put(&mut self, lines: &[Zeroizing<Vec<u8>>]) -> Result<(), Error> {
+        self.see_to(&together(lines)).map_err(|error| {
             let path = self.passfile();
             config(format!("The private password file {} cannot be written: {error}.", path.display()))
         })
     }
 
-    fn write(&self, lines: &[Zeroizing<Vec<u8>>]) -> io::Result<()> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum()));
-        for line in lines {
-            bytes.extend_from_slice(line);
-            bytes.push(b'\n');
+    fn see_to(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Who cleans up behind others looks at the time.
+        let _ = self.lock.set_modified(SystemTime::now());
+        if let Ok(file) = self.directory.open_file(PASSFILE) {
+            let _ = file.set_modified(SystemTime::now());
+            let held = os::read_up_to(file, bytes.len() as u64).map(Zeroizing::new);
+            if held.is_ok_and(|held| *held == bytes) && self.lock.metadata()?.nlink() > 0 {
+                return Ok(());
+            }
         }
+        if self.lock.metadata()?.nlink() == 0 {
+            match self.parent.make_directory(&self.name) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let again = lock(&self.parent, &self.name)?.ok_or(ErrorKind::WouldBlock)?;
+            (self.directory, self.lock) = again;
+        }
+        self.write(bytes)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let write = || {
-            self.directory.write_new(NEW, &bytes)?.set_permissions(Permissions::from_mode(0o600))?;
+            self.directory.write_new(NEW, bytes)?.set_permissions(Permissions::from_mode(0o600))?;
             self.directory.rename(NEW, PASSFILE)
         };
         write().inspect_err(|_| {
@@ -105,13 +129,23 @@ fn parents() -> Vec<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let runtime = variable("XDG_RUNTIME_DIR").filter(|path| is_of_this_user(path));
     let temporary = variable("TMPDIR").unwrap_or_else(|| "/tmp".into());
-    runtime.into_iter().chain(["/dev/shm".into(), temporary]).collect()
+    let all = runtime.into_iter().chain(["/dev/shm".into(), temporary]);
+    all.filter(|path| path.metadata().is_ok_and(|found| found.is_dir() && directory::keeps_files(&found)))
+        .collect()
 }
 
 fn is_of_this_user(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| {
-        found.is_dir() && found.uid() == directory::user() && found.permissions().mode() & 0o022 == 0
-    })
+    path.metadata()
+        .is_ok_and(|found| found.uid() == directory::user() && found.permissions().mode() & 0o022 == 0)
+}
+
+fn together(lines: &[Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(lines.iter().map(|line| line.len() + 1).sum()));
+    for line in lines {
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    }
+    bytes
 }
 
 /// Takes the right to a directory. None: its owner lives, or it is gone.

@@ -59,6 +59,6 @@ pub(super) fn end(end: End) -> ExitCode {
 
 /// Ends by a signal. The first process of a container cannot: then with a shell's code for it.
 pub(super) fn die(signal: i32) -> ExitCode {
-    signals::die_by(signal);
+    signals::yield_to(signal);
     ExitCode::from(128_u8.wrapping_add(signal.to_le_bytes()[0]))
 }

@@ -12,6 +12,12 @@ use crate::settings::config;
 /// Sets the variable of each option, and takes out those that would change what was judged.
 pub(super) fn set(command: &mut Command, judged: &Judged) -> Result<(), Error> {
     let is_on = judged.rule.is_on();
+    if is_on && conninfo::is_conninfo(judged.value("dbname")) {
+        return Err(config(
+            "dbname (PGDATABASE) is itself a connection string, by which the program could turn off what protects the \
+             token. Write its options into --conninfo.",
+        ));
+    }
     // What the service says is among the options.
     command.env_remove("PGSERVICE");
     if judged.options.contains("sslmode") {

@@ -27,6 +27,18 @@ impl Format {
             Self::Userlist => user_of(line).map(|user| quoted(&user)),
         }
     }
+
+    /// Before which of the file's lines a new one stands. For libpq the first that fits counts: at the top, but one for
+    /// any user below those that are for one. PgBouncer may stop at a password that is too long for it: at the end.
+    fn new_at(self, places: &[Option<Vec<u8>>], line: &Line) -> usize {
+        let is_for_fewer = |place: &Option<Vec<u8>>| {
+            place.as_ref().is_some_and(|place| pgpass::is_for_fewer(place, &line.place))
+        };
+        match self {
+            Self::Pgpass => places.iter().rposition(is_for_fewer).map_or(0, |last| last + 1),
+            Self::Userlist => places.len(),
+        }
+    }
 }
 
 /// A line of PgBouncer's file.
@@ -64,34 +76,30 @@ fn user_of(line: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The file with these lines in it: where they were, else at the top, for the first that fits counts.
+/// The file with these lines in it: where they were, else where `Format::new_at` says.
 pub(super) fn edit(old: &[u8], format: Format, lines: &[Line]) -> Zeroizing<Vec<u8>> {
-    let size = old.len() + lines.iter().map(|line| line.text.len() + 2).sum::<usize>();
-    let mut rest = Zeroizing::new(Vec::with_capacity(size));
-    let mut is_there = vec![false; lines.len()];
-    for old in old.split_inclusive(|&byte| byte == b'\n') {
-        let (text, end) = without_end(old);
-        let place = format.place_of(text);
-        match lines.iter().position(|line| Some(&line.place) == place.as_ref()) {
-            Some(at) => {
-                rest.extend_from_slice(&lines[at].text);
-                rest.extend_from_slice(end);
-                is_there[at] = true;
-            }
-            None => rest.extend_from_slice(old),
-        }
-    }
-    let first = old.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-    let end = match without_end(first).1 {
-        b"\r\n" => &b"\r\n"[..],
+    let all: Vec<_> = old.split_inclusive(|&byte| byte == b'\n').map(without_end).collect();
+    let places: Vec<_> = all.iter().map(|(text, _)| format.place_of(text)).collect();
+    let end = match all.first() {
+        Some((_, b"\r\n")) => &b"\r\n"[..],
         _ => b"\n",
     };
+    let size = old.len() + lines.iter().map(|line| line.text.len() + 2).sum::<usize>() + 2;
     let mut new = Zeroizing::new(Vec::with_capacity(size));
-    for (line, _) in lines.iter().zip(is_there).filter(|(_, is_there)| !is_there) {
-        new.extend_from_slice(&line.text);
+    let is_there = |line: &Line| places.iter().flatten().any(|place| *place == line.place);
+    for at in 0..=all.len() {
+        for line in lines.iter().filter(|line| !is_there(line) && format.new_at(&places, line) == at) {
+            if new.last().is_some_and(|&last| last != b'\n') {
+                new.extend_from_slice(end);
+            }
+            new.extend_from_slice(&line.text);
+            new.extend_from_slice(end);
+        }
+        let Some((text, end)) = all.get(at) else { break };
+        let ours = lines.iter().find(|line| Some(&line.place) == places[at].as_ref());
+        new.extend_from_slice(ours.map_or(text, |line| &line.text));
         new.extend_from_slice(end);
     }
-    new.extend_from_slice(&rest);
     new
 }
 
@@ -116,7 +124,7 @@ mod tests {
 
     #[test]
     fn ours_are_replaced_in_their_place_and_the_others_kept_byte_by_byte() {
-        let (a, both) = (&["a:1:*:u:"][..], &["a:1:*:u:", "b:1:*:u:"][..]);
+        let (a, both, any) = (&["a:1:*:u:"][..], &["a:1:*:u:", "b:1:*:u:"][..], &["a:1:*:*:"][..]);
         for (old, places, new) in [
             ("", a, "a:1:*:u:new\n"),
             ("x", a, "a:1:*:u:new\nx"),
@@ -126,12 +134,21 @@ mod tests {
             ("# a:1:*:u:old\n\\a:1:*:u:old\n", a, "# a:1:*:u:old\na:1:*:u:new\n"),
             ("a:1:*:v:old\nb:1:*:u:old", both, "a:1:*:u:new\na:1:*:v:old\nb:1:*:u:new"),
             ("a:1:*:u:1\na:1:*:u:2\n", a, "a:1:*:u:new\na:1:*:u:new\n"),
+            // Those of a user keep their passwords.
+            (
+                "x:1:*:u:1\na:1:d:u:1\n*:*:*:v:1\na:1:*:*:1",
+                any,
+                "x:1:*:u:1\na:1:d:u:1\n*:*:*:v:1\na:1:*:*:new",
+            ),
+            ("a:1:d:u:1\n*:*:*:v:1\n*:*:*:*:1", any, "a:1:d:u:1\n*:*:*:v:1\na:1:*:*:new\n*:*:*:*:1"),
+            ("a:1:*:u:1", any, "a:1:*:u:1\na:1:*:*:new\n"),
+            ("\\*:1:*:u:1\nb:1:*:u:1\n", any, "a:1:*:*:new\n\\*:1:*:u:1\nb:1:*:u:1\n"),
         ] {
             let edited = edit(old.as_bytes(), Format::Pgpass, &ours(places));
             assert_eq!(String::from_utf8_lossy(&edited), new, "{old:?}");
         }
         let odd = b"\xff\0\r\r\n\n\n:::\\";
-        assert_eq!(edit(odd, Format::Pgpass, &ours(a))[..], [b"a:1:*:u:new\n", &odd[..]].concat());
+        assert_eq!(edit(odd, Format::Pgpass, &ours(a))[..], [b"a:1:*:u:new\r\n", &odd[..]].concat());
     }
 
     #[test]
@@ -139,9 +156,9 @@ mod tests {
         let lines = [userlist_line(b"a\"b", b"to\"ken")];
         for (old, new) in [
             ("", "\"a\"\"b\" \"to\"\"ken\"\n"),
-            ("; \"a\"\"b\" \"old\"\n", "\"a\"\"b\" \"to\"\"ken\"\n; \"a\"\"b\" \"old\"\n"),
+            ("; \"a\"\"b\" \"old\"\r\n", "; \"a\"\"b\" \"old\"\r\n\"a\"\"b\" \"to\"\"ken\"\r\n"),
             ("\"a\" \"x\"\n  \"a\"\"b\"   \"old\"\n", "\"a\" \"x\"\n\"a\"\"b\" \"to\"\"ken\"\n"),
-            ("\"a\"\"b", "\"a\"\"b\" \"to\"\"ken\"\n\"a\"\"b"),
+            ("\"a\"\"b", "\"a\"\"b\n\"a\"\"b\" \"to\"\"ken\"\n"),
         ] {
             let edited = edit(old.as_bytes(), Format::Userlist, &lines);
             assert_eq!(String::from_utf8_lossy(&edited), new, "{old:?}");

@@ -13,15 +13,13 @@ use std::time::{Duration, Instant};
 use clap::ArgMatches;
 
 use super::arguments::bytes;
-use super::fresh::{Fresh, Keeper, clock};
+use super::fresh::{Fresh, Keeper, clock, no_system};
 use super::settings::why;
 use super::{pgpass, say};
-use crate::bug;
 use crate::client::{AccessToken, Client};
 use crate::connection::outside::{self, Judged};
 use crate::error::{Error, ErrorKind};
 use crate::os::signals::{self, Signals};
-use crate::os::thread::{self, Stack};
 use crate::settings::config;
 use lines::{Format, Line, userlist_line};
 use notify::Notify;
@@ -30,6 +28,9 @@ use target::Target;
 
 /// How often is looked whether all goes on.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What Debian 12's takes of a password.
+const LONGEST_OF_PGBOUNCER: usize = 2047;
 
 pub(super) fn passfile(client: Client, matches: &ArgMatches) -> Result<(), Error> {
     let format = match matches.get_one::<String>("format").map(String::as_str) {
@@ -45,10 +46,18 @@ pub(super) fn passfile(client: Client, matches: &ArgMatches) -> Result<(), Error
     let fresh = Fresh::fetch(Arc::new(client), judged)?;
     let places = fresh.all().map(|(judged, token)| places(&fresh, judged, token, format));
     let places = places.collect::<Result<Vec<_>, _>>()?;
+    if format == Format::Userlist
+        && let Some(length) = fresh.tokens().iter().map(|token| token.secret().len()).max()
+        && length > LONGEST_OF_PGBOUNCER
+    {
+        say(&format!(
+            "The token has {length} bytes. There are PgBouncers that take no more than {LONGEST_OF_PGBOUNCER}, and read no \
+             further in the file where a password has more: 1.18 for one."
+        ));
+    }
     let reload = path("reload").map(Reload);
     // From now on there is something to clean up.
-    let ending = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
-    let ending: Vec<_> = ending.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
+    let ending: Vec<_> = signals::ENDING.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
     let signals = Signals::block(&ending).map_err(|error| no_system("wait for signals", &error))?;
     target.take()?;
     let passfile = Passfile {
@@ -62,7 +71,7 @@ pub(super) fn passfile(client: Client, matches: &ArgMatches) -> Result<(), Error
     if matches.get_flag("watch") {
         return watch(fresh, passfile, &signals, patience);
     }
-    passfile.write(fresh.tokens()).and_then(|()| passfile.tell_reload())
+    passfile.write(fresh.tokens()).and_then(|_| passfile.tell_reload())
 }
 
 fn judge(client: &Client, conninfo: &[u8]) -> Result<Judged, Error> {
@@ -109,11 +118,7 @@ fn watch(fresh: Fresh, mut passfile: Passfile, signals: &Signals, patience: Dura
     let (target, notify, heard) = (passfile.target.clone(), passfile.notify.clone(), passfile.heard.clone());
     let bug = Arc::new(Mutex::new(None));
     let found = bug.clone();
-    let keep = move || {
-        let Err(error) = bug::contain(|| fresh.keep(&mut passfile));
-        *lock(&found) = Some(error);
-    };
-    thread::spawn("pgaad-keep", Stack::Ours, keep).map_err(|error| no_system("start a thread", &error))?;
+    fresh.keep_on(passfile, move |bug| *lock(&found) = Some(bug))?;
     // As long as a round may take: a pause, and each token's fetch.
     let patience = Duration::from_secs(60) + patience * 2;
     let between = notify.watchdog().map_or(LONGEST_WAIT, |limit| limit / 2).min(LONGEST_WAIT);
@@ -138,10 +143,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn no_system(what: &str, error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("The system does not let pgaad {what}: {error}."))
-}
-
 /// The file that is kept fresh.
 struct Passfile {
     target: Arc<Mutex<Target>>,
@@ -155,7 +156,8 @@ struct Passfile {
 }
 
 impl Passfile {
-    fn write(&self, tokens: &[AccessToken]) -> Result<(), Error> {
+    /// Whether that changed the file.
+    fn write(&self, tokens: &[AccessToken]) -> Result<bool, Error> {
         let mut lines: Vec<Line> = Vec::new();
         for (places, token) in self.places.iter().zip(tokens) {
             let token = token.secret().as_bytes();
@@ -169,10 +171,12 @@ impl Passfile {
                 }
             }
         }
-        lock(&self.target).put(&lines)?;
-        let ends = tokens.iter().map(AccessToken::expires_on).min().unwrap_or_default();
-        self.notify.status(&format!("The tokens are good until {}.", clock(ends)));
-        Ok(())
+        let is_new = lock(&self.target).put(&lines)?;
+        if is_new {
+            let ends = tokens.iter().map(AccessToken::expires_on).min().unwrap_or_default();
+            self.notify.status(&format!("The tokens are good until {}.", clock(ends)));
+        }
+        Ok(is_new)
     }
 
     fn tell_reload(&self) -> Result<(), Error> {
@@ -191,8 +195,9 @@ impl Passfile {
 
 impl Keeper for Passfile {
     fn put(&mut self, tokens: &[AccessToken]) -> Result<(), Error> {
-        self.write(tokens)?;
-        self.reload_or_warn();
+        if self.write(tokens)? {
+            self.reload_or_warn();
+        }
         Ok(())
     }
 

@@ -44,11 +44,10 @@ impl Target {
         let of_parent =
             |error: io::Error| config(format!("The directory {} cannot be used: {error}.", parent.display()));
         let directory = Directory::open_named(parent).map_err(of_parent)?;
-        let mode = directory.metadata().map_err(of_parent)?.permissions().mode();
-        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        if !directory::keeps_files(&directory.metadata().map_err(of_parent)?) {
             return Err(config(format!(
-                "The directory {} may be written to by others, who could put another file in the place of {}. Take that \
-                 right away (chmod go-w), or choose another directory.",
+                "The directory {} belongs to another user or may be written to by others, who could put another file in \
+                 the place of {}. Take that right away (chmod go-w), or choose another directory.",
                 parent.display(),
                 name.display()
             )));
@@ -117,8 +116,8 @@ impl Target {
         }
     }
 
-    /// Puts the lines into the file.
-    pub(super) fn put(&self, lines: &[Line]) -> Result<(), Error> {
+    /// Sees that the lines are in the file, which is its user's alone; whether that changed it.
+    pub(super) fn put(&self, lines: &[Line]) -> Result<bool, Error> {
         for _ in 0..TRIES {
             let (old, found) = match self.open()? {
                 Some((file, found)) => {
@@ -130,10 +129,10 @@ impl Target {
             let new = edit(&old, self.format, lines);
             let is_private = found.as_ref().is_some_and(|found| found.permissions().mode() & 0o7777 == 0o600);
             if *new == *old && is_private {
-                return Ok(());
+                return Ok(false);
             }
             if self.replace(&new, found.as_ref())? {
-                return Ok(());
+                return Ok(true);
             }
         }
         Err(config(format!("{} is written to by others again and again.", self.path.display())))
@@ -204,8 +203,10 @@ impl Drop for Target {
 }
 
 /// Changes when the file does.
-fn mark(found: &Metadata) -> (u64, u64, u64, i64, i64) {
-    (found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec())
+fn mark(found: &Metadata) -> [i64; 7] {
+    let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+    let [dev, ino, size] = [found.dev(), found.ino(), found.size()].map(u64::cast_signed);
+    [dev, ino, size, times[0], times[1], times[2], times[3]]
 }
 
 fn unfit(path: &Path, what: &str, todo: &str) -> Error {

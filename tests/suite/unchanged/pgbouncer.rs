@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use emulator::{APP_ONE, PATIENCE, PgBouncer, Redis};
 
 use super::page::{block, says};
-use super::stage::{Script, Stage, token_in};
+use super::stage::{SERVER, Script, Stage, staying, token_in};
 use crate::harness::{Driver, Session, is_root, signed_in};
 
 /// A PgBouncer that does not run yet, and the commands of the page for it.
@@ -45,7 +45,7 @@ impl<'a> Pooler<'a> {
 
     /// Starts the server with the page's settings, and perhaps others.
     fn launch(&mut self, more: &[&str]) {
-        let name = format!("host={}", super::stage::SERVER);
+        let name = format!("host={}", SERVER);
         let blocks = [&["pgbouncer_ini"], more].concat();
         let settings: String = blocks.iter().map(|name| self.block(name)).collect();
         self.bouncer.launch(|port| {
@@ -91,7 +91,7 @@ fn a_pooler_signs_in_again_when_its_first_token_has_ended() {
     // Its own, and the program's.
     let stage = Stage::new(2);
     let mut pooler = Pooler::new(&stage);
-    let mut watcher = pooler.run_as_owner(&pooler.block("pgbouncer_watch"));
+    let mut watcher = pooler.run_as_owner(&staying(&pooler.block("pgbouncer_watch")));
     let first = watcher.wait_for_token(&pooler.userlist(), "");
     pooler.launch(&[]);
     // A program that calls pgaad goes through it too, and keeps its connection all the time.
@@ -117,8 +117,8 @@ fn a_pooler_that_asks_for_the_token_lets_in_who_has_the_same() {
     let mut pooler = Pooler::new(&stage);
     let redis = Redis::start();
     let cache = redis.url();
-    let mut watcher =
-        pooler.run_as_owner(&format!("export PGAAD_CACHE={cache}\n{}", pooler.block("pgbouncer_watch")));
+    let watch = staying(&pooler.block("pgbouncer_watch"));
+    let mut watcher = pooler.run_as_owner(&format!("export PGAAD_CACHE={cache}\n{watch}"));
     watcher.wait_for_token(&pooler.userlist(), "");
     pooler.launch(&["pgbouncer_plain"]);
     let port = pooler.bouncer.port();

@@ -8,7 +8,7 @@ use std::process::Command;
 use emulator::{APP_ONE, Gate};
 
 use super::page::block;
-use super::stage::{JAVA, Script, Stage, Turn};
+use super::stage::{JAVA, Script, Stage, Turn, staying};
 
 /// A program of the page.
 struct Row {
@@ -71,10 +71,9 @@ impl Running {
         Self { row, turn, scripts: Vec::new(), file, token: String::new() }
     }
 
-    fn run(&mut self, block: &str, stage: &Stage) {
+    fn run(&mut self, script: &str, stage: &Stage) {
         let dir = self.turn.dir().display().to_string();
-        let script = stage.command(block).replace("/run/app", &dir);
-        self.scripts.push(stage.run(&script, |command| {
+        self.scripts.push(stage.run(&script.replace("/run/app", &dir), |command| {
             command
                 .env("PATH", format!("{dir}:{}", stage.path()))
                 .env("ODBCINI", "odbc.ini")
@@ -84,7 +83,7 @@ impl Running {
 
     fn watch(&mut self, stage: &Stage) {
         if let Some(block) = self.row.watch {
-            self.run(block, stage);
+            self.run(&staying(&stage.block(block)), stage);
         }
     }
 
@@ -92,7 +91,7 @@ impl Running {
         if let Some(watcher) = self.scripts.first_mut() {
             watcher.wait_for_token(&self.file, "");
         }
-        self.run(self.row.block, stage);
+        self.run(&stage.command(self.row.block), stage);
     }
 
     /// Waits until it is between its two connections.

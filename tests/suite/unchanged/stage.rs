@@ -145,6 +145,11 @@ impl Stage {
     }
 }
 
+/// A command that does not end by itself: in the place of the shell, so that it is tied as that is.
+pub fn staying(command: &str) -> String {
+    format!("exec {command}")
+}
+
 fn claim(token: &str, name: &str) -> emulator::serde_json::Value {
     emulator::claims(token).unwrap_or_else(|| panic!("no token: {token}"))[name].clone()
 }
