@@ -132,10 +132,11 @@ lint: header-check man-check ## Check the header, the man pages, the formatting 
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --test long --locked -- -D warnings
 	$(CARGO) clippy --lib --no-default-features --locked -- -D warnings
-	$(CARGO) clippy --bin pgaad --features command --locked -- -D warnings
+	$(CARGO) clippy --all-targets --features command --locked -- -D warnings
 
 test: test-libpqs lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
+	$(CARGO) test --lib --features command --locked command::
 
 test-long: test-libpqs stage deb ## Run what takes minutes: a soak, random input, valgrind, a bare Debian
 	$(call install_packages,debootstrap)

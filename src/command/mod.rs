@@ -6,6 +6,7 @@ mod exec;
 mod fresh;
 mod passfile;
 mod pgpass;
+mod rule;
 mod settings;
 mod token;
 

@@ -4,13 +4,13 @@ use clap::ArgMatches;
 use serde_json::{Map, Value, json};
 
 use super::arguments::bytes;
+use super::rule::why;
 use super::{bold, print};
 use crate::client::Client;
 use crate::connection::outside::{self, Judged};
 use crate::conninfo;
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::policy::Rule;
 use crate::settings::report::{self, Row};
 
 /// What is shown is all that can be known; what is wrong is the result.
@@ -94,34 +94,4 @@ fn options(judged: &Judged) -> impl Iterator<Item = (String, String)> {
         keyword => (keyword, text(value)),
     });
     shown.filter(|(keyword, value)| conninfo::keyword(keyword).is_some() && !value.is_empty())
-}
-
-/// The rule, for people.
-pub(super) fn why(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Off => "auth=off",
-        Rule::Always => "auth names a credential, which counts for every connection",
-        Rule::Azure => "an Azure server, and settings of pgaad's own name the identity",
-        Rule::AzureByChain => "an Azure server, and no password is at hand: the first identity that is found",
-        Rule::AzureWithPassword => "a password is at hand, and no settings of pgaad's own name an identity",
-        Rule::ThisMachine => {
-            "a server on this machine, settings name the identity, and no password is at hand"
-        }
-        Rule::ThisMachineWithPassword => "a server on this machine, and a password is at hand",
-        Rule::ThisMachineWithoutIdentity => {
-            "a server on this machine, and no settings of pgaad's own name an identity"
-        }
-        Rule::ThisMachineBySocket => "a Unix socket that neither requirepeer nor allow_plaintext vouches for",
-        Rule::Unnamed => "no host is named: libpq's own local socket",
-        Rule::Elsewhere => "server_hosts=*, and no password is at hand",
-        Rule::ElsewhereWithPassword => "not one of Azure's servers, and a password is at hand",
-        Rule::ElsewhereWithoutIdentity => {
-            "not one of Azure's servers, and no settings of pgaad's own name an identity"
-        }
-        Rule::Several => "several servers, each of which may have a token",
-        Rule::SeveralWithPassword => "several servers, and a password is at hand",
-        Rule::SeveralWithoutIdentity => {
-            "several servers, none of them Azure's, and no settings name an identity"
-        }
-    }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{self, bytes};
 use super::fresh::{Fresh, Keeper, no_system};
-use super::settings::why;
+use super::rule::why;
 use super::{pgpass, say};
 use crate::client::{AccessToken, Client};
 use crate::connection::outside;

@@ -14,7 +14,7 @@ use clap::ArgMatches;
 
 use super::arguments::bytes;
 use super::fresh::{Fresh, Keeper, clock, no_system};
-use super::settings::why;
+use super::rule::why;
 use super::{pgpass, say};
 use crate::client::{AccessToken, Client};
 use crate::connection::outside::{self, Judged};
