@@ -191,8 +191,18 @@ pub(super) fn program(matches: &ArgMatches) -> Result<(&OsStr, impl Iterator<Ite
 fn sentence(what: &str, meant: Option<&str>) -> Error {
     config(match meant {
         Some(meant) => format!("{what}: did you mean {meant}?"),
-        None => format!("{what}. See pgaad --help."),
+        None => format!("{what}. See pgaad{} --help.", command_typed()),
     })
+}
+
+/// Whose help has it, with a blank before it.
+fn command_typed() -> String {
+    let grammar = grammar();
+    let is_command = |word: &String| grammar.find_subcommand(word).is_some();
+    std::env::args_os()
+        .filter_map(|word| word.into_string().ok())
+        .find(is_command)
+        .map_or_else(String::new, |word| format!(" {word}"))
 }
 
 /// The bytes of an argument that libpq is to read.

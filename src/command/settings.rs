@@ -8,7 +8,6 @@ use super::rule::why;
 use super::{bold, print};
 use crate::client::Client;
 use crate::connection::outside::{self, Judged};
-use crate::conninfo;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::settings::report::{self, Row};
@@ -61,7 +60,7 @@ fn show(
     judged: &Result<Judged, Error>,
 ) -> Result<(), Error> {
     let width = rows.iter().filter_map(|row| row.value.as_ref()).map(|value| value.chars().count()).max();
-    let width = width.unwrap_or_default().clamp(8, 40);
+    let width = width.unwrap_or_default().clamp(8, 60);
     print(bold(&format!("{:28} {:width$} FROM", "SETTING", "VALUE")).as_bytes())?;
     for Row { key, value, origin } in rows {
         let value = value.as_deref().unwrap_or("-");
@@ -81,7 +80,7 @@ fn show(
     Ok(())
 }
 
-/// What the connection would be made with, save for its password. A word that nobody knows may be a piece of one.
+/// What the connection would be made with, save for its password.
 fn options(judged: &Judged) -> impl Iterator<Item = (String, String)> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let shown = judged.options.iter().map(move |(keyword, value)| match text(keyword) {
@@ -93,5 +92,5 @@ fn options(judged: &Judged) -> impl Iterator<Item = (String, String)> {
         }
         keyword => (keyword, text(value)),
     });
-    shown.filter(|(keyword, value)| conninfo::keyword(keyword).is_some() && !value.is_empty())
+    shown.filter(|(_, value)| !value.is_empty())
 }

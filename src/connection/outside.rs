@@ -7,7 +7,9 @@ use super::{Completed, NEWEST_READING, OLDEST_KEYWORDS, Stop, complete, patience
 use crate::client::{AccessToken, Client, Purpose, Standing};
 use crate::conninfo::{self, Effective, Host, Options, Source};
 use crate::error::Error;
+use crate::log::Level;
 use crate::policy::{Judge, Rule};
+use crate::settings::config;
 use crate::token;
 
 /// What a connection string comes to, once judged.
@@ -26,10 +28,14 @@ pub(crate) fn judge(client: &Client, conninfo: &[u8]) -> Result<Judged, Error> {
     let env = client.environment();
     let files = Files::new(env, NEWEST_READING);
     let given = conninfo::parse(conninfo, NEWEST_READING)?;
+    check_keywords(&given)?;
     let resolve = |given: &Options| files.effective(given, NEWEST_READING).map_err(Stop::from);
     let Completed { mut options, effective, .. } = complete(client, given, resolve)?;
     let judge = Judge::new(client.settings(), &effective, client.has_proof());
     let rule = judge.rule(is_password(effective.value("password")))?;
+    let log = client.settings().log;
+    let said = [("entra", if rule.is_on() { "on" } else { "off" }), ("servers", &*judge.servers())];
+    Level::Debug.log(log, "connection_judged", &said);
     let wanted = if rule.is_on() {
         options.remove("password");
         let knows = |keyword: &str| {
@@ -49,6 +55,24 @@ pub(crate) fn judge(client: &Client, conninfo: &[u8]) -> Result<Judged, Error> {
     options.remove("service");
     options.remove("servicefile");
     Ok(Judged { options, rule, effective, wanted })
+}
+
+/// No libpq that we know would take another. A word that nobody knows may be a piece of a password, so only what was
+/// probably meant is named.
+fn check_keywords(given: &Options) -> Result<(), Error> {
+    let Some((word, _)) = given.iter().find(|(word, _)| known(word).is_none()) else { return Ok(()) };
+    let word = String::from_utf8_lossy(word);
+    let near = |name: &&str| strsim::osa_distance(name, &word) <= 2;
+    Err(config(match conninfo::keywords().map(|known| known.name).find(near) {
+        Some(meant) => format!("The connection string has an option that libpq does not: did you mean {meant}?"),
+        None => "The connection string has an option that libpq does not (not shown, as it may be part of a password: a \
+                 value with blanks needs single quotes)."
+            .into(),
+    }))
+}
+
+fn known(word: &[u8]) -> Option<&'static conninfo::Keyword> {
+    str::from_utf8(word).ok().and_then(conninfo::keyword)
 }
 
 /// Whether it is one that somebody chose, and not a token that was left in a file or a variable.

@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use crate::error::{Error, ErrorKind};
 
 pub(crate) use arrays::from_arrays;
+#[cfg(feature = "command")]
+pub(crate) use defaults::Keyword;
 pub(crate) use defaults::{keyword, keywords};
 pub(crate) use effective::{Effective, Host, Source, resolve};
 

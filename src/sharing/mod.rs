@@ -246,8 +246,8 @@ fn not_dropped(error: &Error) -> Error {
     Error::new(
         kind,
         format!(
-            "The token was dropped here, but perhaps not in the shared cache, where others may still take it. Call \
-             pgaad_client_invalidate again when the cache can be reached. {}",
+            "The token was dropped here, but perhaps not in the shared cache, where others may still take it. Drop it \
+             again when the cache can be reached. {}",
             error.message()
         ),
     )

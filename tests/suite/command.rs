@@ -150,21 +150,21 @@ fn what_is_mistyped_is_named_with_what_was_meant() {
         (&["exec", "--conninf=x", "--", "true"], "Unknown option --conninf: did you mean --conninfo?"),
         (&["exec", "--password-evn", "true"], "Unknown option --password-evn: did you mean --password-env?"),
         (&["cache", "claer"], "Unknown command claer: did you mean clear?"),
-        (&["token", "--zzzz"], "Unknown option --zzzz. See pgaad --help."),
-        (&["token", "hunter2"], "An argument too many. See pgaad --help."),
+        (&["token", "--zzzz"], "Unknown option --zzzz. See pgaad token --help."),
+        (&["token", "hunter2"], "An argument too many. See pgaad token --help."),
         (&[], "A command is missing. See pgaad --help."),
-        (&["cache"], "A command is missing. See pgaad --help."),
-        (&["exec"], "PROGRAM is missing. See pgaad --help."),
-        (&["passfile", "f"], "--conninfo is missing. See pgaad --help."),
-        (&["passfile", "f", "--conninfo"], "--conninfo needs a value. See pgaad --help."),
+        (&["cache"], "A command is missing. See pgaad cache --help."),
+        (&["exec"], "PROGRAM is missing. See pgaad exec --help."),
+        (&["passfile", "f"], "--conninfo is missing. See pgaad passfile --help."),
+        (&["passfile", "f", "--conninfo"], "--conninfo needs a value. See pgaad passfile --help."),
         (
             &["passfile", "f", "--conninfo", "x", "--format", "pgpas"],
             "--format takes one of pgpass, userlist: did you mean pgpass?",
         ),
-        (&["completion", "ksh88"], "SHELL takes one of bash, zsh, fish. See pgaad --help."),
+        (&["completion", "ksh88"], "SHELL takes one of bash, zsh, fish. See pgaad completion --help."),
         (
             &["token", "--settings", "a=1", "--settings", "b=2"],
-            "--settings was given twice. See pgaad --help.",
+            "--settings was given twice. See pgaad token --help.",
         ),
     ] {
         assert_eq!(fails(&Driver::new(), arguments, 2), format!("pgaad: {message}\n"), "{arguments:?}");
@@ -332,9 +332,19 @@ fn a_password_is_not_shown_but_a_token_is_none() {
     let out = prints(&driver, &["settings", "password=hunter2 sslpassword=hunter3"]);
     assert!(out.contains("password ") && !out.contains("hunter"), "{out}");
     // A word that libpq may or may not know, after a value whose blanks were not quoted.
-    for flag in [&["settings"][..], &["settings", "--json"]] {
-        let (_, out, _) = said(&pgaad(&driver, &[flag, &["passwrd=hunter2 password=a hunter3=b"]].concat()));
-        assert!(out.contains("localhost") && !out.contains("hunter"), "{out}");
+    for (conninfo, words) in
+        [("hunter2=x password=a hunter3=b", "not shown"), ("hst=x", "did you mean host?")]
+    {
+        for arguments in [&["settings", conninfo][..], &["settings", "--json", conninfo]] {
+            let (code, out, err) = said(&pgaad(&driver, arguments));
+            assert!(code == Some(2) && err.contains(words), "{code:?} {err}");
+            assert!(!out.contains("hunter") && !err.contains("hunter"), "{out}{err}");
+        }
+        for command in
+            [&["exec", "--conninfo", conninfo, "true"], &["passfile", "/tmp/x/y", "--conninfo", conninfo]]
+        {
+            assert!(fails(&driver, command, 2).contains(words));
+        }
     }
 }
 

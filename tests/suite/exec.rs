@@ -171,7 +171,7 @@ fn what_is_refused_starts_nothing() {
         ("host=/run/postgresql", &[("PGAAD_AUTH", "client_secret")], 10, "requirepeer"),
         ("gssencmode=require", &[], 2, "gssencmode"),
         ("keepalives_idle=5", &[], 2, "keepalives_idle has no environment variable"),
-        ("hunter2=x", &[], 2, "does not know"),
+        ("hunter2=x", &[], 2, "not shown"),
         ("host", &[], 2, "cannot be read"),
         ("service=none", &[], 2, "none"),
         // Programs would read it anew, and its options before those that protect the token.

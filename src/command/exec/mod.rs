@@ -41,6 +41,7 @@ pub(super) fn exec(client: Client, matches: &ArgMatches) -> Result<ExitCode, Err
         let signals = block_signals()?;
         return Ok(run(&mut command, &signals, || {}));
     }
+    Level::Debug.log(log, "entra_on", &[("rule", why(judged.rule))]);
     let servers =
         judged.servers().iter().map(|server| pgpass::places(server, None)).collect::<Result<Vec<_>, _>>()?;
     let fresh = Fresh::fetch(Arc::new(client), vec![judged])?;

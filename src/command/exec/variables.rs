@@ -33,7 +33,10 @@ pub(super) fn set(command: &mut Command, judged: &Judged) -> Result<(), Error> {
         }
         let keyword = String::from_utf8_lossy(keyword);
         let Some(name) = conninfo::keyword(&keyword).and_then(|known| known.env) else {
-            return Err(unknown(&keyword));
+            return Err(config(format!(
+                "{keyword} has no environment variable, so pgaad exec cannot hand it on. Leave it out, and give it to the \
+                 program itself."
+            )));
         };
         match value {
             b"" => command.env_remove(name),
@@ -41,19 +44,4 @@ pub(super) fn set(command: &mut Command, judged: &Judged) -> Result<(), Error> {
         };
     }
     Ok(())
-}
-
-fn unknown(keyword: &str) -> Error {
-    // A word that nobody knows may be a piece of a password.
-    match conninfo::keyword(keyword) {
-        Some(known) => config(format!(
-            "{} has no environment variable, so pgaad exec cannot hand it on. Leave it out, and give it to the program \
-             itself.",
-            known.name
-        )),
-        None => config(
-            "The connection string has an option that pgaad does not know (not shown, as it may be part of a password), \
-             and cannot hand on. Leave it out, and give it to the program itself.",
-        ),
-    }
 }
