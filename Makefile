@@ -15,14 +15,16 @@ DEB := $(CARGO_TARGET_DIR)/deb
 PKG_CONFIG := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR= pkg-config
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))
 CFLAGS_EXAMPLES := -std=c99 -O2 -Wall -Wextra -Werror -pedantic
+NODE := $(CARGO_TARGET_DIR)/node
+PYTHON := $(CARGO_TARGET_DIR)/python
 CBINDGEN_VERSION := 0.29.4
 CBINDGEN := $(CARGO_TARGET_DIR)/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
 
 # cargo shares the work among the processors itself, and only one apt-get may run.
 .NOTPARALLEL:
 
-.PHONY: all build beside demo test test-libpqs test-long lint header header-check bench emulator install uninstall deb \
-	clean help packages-build packages-test stage examples man man-made man-check
+.PHONY: all build beside demo test test-libpqs test-node test-python test-django test-long lint header header-check bench \
+	emulator install uninstall deb wheel clean help packages-build packages-test stage examples man man-made man-check
 
 all: build
 
@@ -47,7 +49,9 @@ beside:
 BUILD_PACKAGES := gcc libc6-dev pkg-config python3
 TEST_PACKAGES := $(BUILD_PACKAGES) g++ cmake binutils libpq-dev postgresql redis-server openssl ca-certificates curl \
     valgrind procps libevent-dev libuv1-dev libpqxx-dev python3-psycopg python3-psycopg2 mandoc groff-base \
-    pgbouncer odbc-postgresql unixodbc libpostgresql-jdbc-java default-jre-headless
+    pgbouncer odbc-postgresql unixodbc libpostgresql-jdbc-java default-jre-headless \
+    golang-go golang-github-jackc-pgx-v4-dev golang-github-lib-pq-dev \
+    ruby ruby-pg php-cli php-pgsql libffi-platypus-perl libdbd-pg-perl luajit lua-sql-postgres
 DEB_PACKAGES := build-essential dpkg-dev debhelper lintian
 
 # Elsewhere than on Debian and its kin, this leaves it to the tools to say that they are missing.
@@ -77,6 +81,33 @@ test-libpqs: packages-test ## Get the other versions of libpq that the tests run
 	$(call install_packages,$(shell python3 -m pip --version >/dev/null 2>&1 || echo python3-pip) \
 	    $(shell command -v npm >/dev/null || echo npm))
 	@tests/libpqs.sh $(CARGO_TARGET_DIR)/libpqs
+
+test-node: packages-test $(NODE)/made ## Get the npm packages that the tests of Node.js need
+
+$(NODE)/made: examples/node/package.json examples/node/package-lock.json
+	$(call install_packages,$(shell command -v node >/dev/null || echo nodejs) $(shell command -v npm >/dev/null || echo npm))
+	@mkdir -p $(NODE)
+	@cp $^ $(NODE)
+	@cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund --silent && touch made
+
+test-python: packages-test $(PYTHON)/made ## Get the Python packages that the tests need
+
+$(PYTHON)/made: bindings/python/tests/requirements.txt
+	$(call install_packages,$(shell python3 -m pip --version >/dev/null 2>&1 || echo python3-pip))
+	@rm -rf $(PYTHON)
+	@python3 -m venv --without-pip $(PYTHON)
+	@python3 -m pip --python $(PYTHON)/bin/python install --quiet --disable-pip-version-check --no-deps \
+	    --only-binary=:all: --requirement $<
+	@touch $@
+
+# Without debootstrap there is no Debian 13 to run the next Django on.
+test-django: test-python ## Get Django's own tests, and its next version on Debian 13
+	$(call install_packages,debootstrap)
+	@tests/django.sh $(CARGO_TARGET_DIR)/django
+
+wheel: build ## Build the Python package, with the library in it
+	PGAAD_LIBRARY=$(OUT)/libpgaad.so python3 -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	    --wheel-dir $(CARGO_TARGET_DIR)/wheels bindings/python
 
 header: $(CBINDGEN) ## Write include/pgaad.h from src/ffi
 	$(CBINDGEN) --quiet --output include/pgaad.h
@@ -133,12 +164,14 @@ lint: header-check man-check ## Check the header, the man pages, the formatting 
 	$(CARGO) clippy --test long --locked -- -D warnings
 	$(CARGO) clippy --lib --no-default-features --locked -- -D warnings
 	$(CARGO) clippy --all-targets --features command --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --lib --no-deps --locked
+	$(CARGO) fmt --manifest-path examples/rust/Cargo.toml --check
 
-test: test-libpqs lint examples ## Run all tests
+test: test-libpqs test-node test-python lint examples ## Run all tests
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --workspace --locked
 	$(CARGO) test --lib --features command --locked command::
 
-test-long: test-libpqs stage deb ## Run what takes minutes: a soak, random input, valgrind, a bare Debian
+test-long: test-libpqs test-django stage deb ## Run what takes minutes: a soak, random input, valgrind, a bare Debian
 	$(call install_packages,debootstrap)
 	@tests/debian.sh $(CARGO_TARGET_DIR)/debian
 	PGAAD_STAGE=$(STAGE) $(CARGO) test --locked --test long -- --nocapture --test-threads=2

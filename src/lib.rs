@@ -1,6 +1,54 @@
 //! Signs programs built on libpq in to Azure Database for PostgreSQL with Microsoft Entra ID.
 //!
-//! C programs use `include/pgaad.h`. Rust programs use [`Client`]: its token is the password of a connection.
+//! C programs use `include/pgaad.h`. Rust programs use [`Client`]: it gets an access token from Entra, or from wherever its
+//! identity has its tokens, keeps it fresh, and hands it out as the password of each new connection.
+//!
+//! ```no_run
+//! # fn connect(_: &str) -> Result<(), Box<dyn std::error::Error>> { Ok(()) }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The settings of the environment (PGAAD_CLIENT_ID and the like; on Azure often none), or a string of them.
+//! let client = pgaad::Client::new("auth=managed_identity")?;
+//! // For each connection: a token is checked when connecting, and only then.
+//! let token = client.token()?;
+//! connect(token.secret())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/rust` does this with tokio-postgres. The README has the settings.
+//!
+//! # Where a token may go
+//!
+//! Whoever has a token is its identity. A Rust driver knows nothing of pgaad, so two rules are the program's to keep:
+//! connect to servers of your own only, and verify their certificates and names (`sslmode=verify-full`, or what the driver
+//! has for it).
+//!
+//! # Waiting
+//!
+//! One client serves all threads, and fetches once however many ask. Its calls block: mostly not at all, but for
+//! `timeout_ms` (30 s) at most when there is no token yet. Asynchronous programs call them where blocking is allowed, such
+//! as in tokio's `spawn_blocking`. A fetch goes on when a caller gives up, for those who ask next.
+//!
+//! # Errors
+//!
+//! An [`Error`] has an [`ErrorKind`] to branch on, and a message of one line, which says what to do and never holds a
+//! secret. [`ErrorKind::Denied`] and [`ErrorKind::Config`] do not go away by themselves; [`ErrorKind::Throttled`],
+//! [`ErrorKind::Network`] and [`ErrorKind::Timeout`] may, and retries within `timeout_ms` have been made already.
+//!
+//! ```no_run
+//! # fn look(client: &pgaad::Client) {
+//! match client.token() {
+//!     Ok(token) => println!("good until {}", token.expires_on()),
+//!     Err(error) if error.kind() == pgaad::ErrorKind::Denied => panic!("{error}"),
+//!     Err(error) => eprintln!("later, perhaps: {error}"),
+//! }
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `capi` (on by default): the C interface, and a global allocator that wipes what it frees. Rust programs leave it out,
+//! with `default-features = false`, and keep their own allocator.
 
 // Without the C interface, what only it uses lies idle.
 #![cfg_attr(not(feature = "capi"), allow(dead_code))]

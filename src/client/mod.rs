@@ -24,6 +24,8 @@ pub(crate) use home::Home;
 pub(crate) use home::{Held, Shared};
 
 /// Signs in as one identity. Share one client between all threads: they then share its token.
+///
+/// All of it may be called at the same time from any thread, and in a child after `fork`.
 pub struct Client {
     settings: Arc<Settings>,
     credential: Arc<Credential>,
@@ -97,7 +99,7 @@ impl Aging for UserName {
     }
 }
 
-/// An access token, to be used as the password of one connection.
+/// An access token, to be used as the password of one connection. Its `Debug` does not show it.
 #[derive(Clone)]
 pub struct AccessToken {
     token: Arc<Token>,
@@ -135,7 +137,11 @@ impl std::fmt::Debug for AccessToken {
 
 impl Client {
     /// A client with these settings (`key=value`, with the grammar of a libpq connection string), and the
-    /// environment's for what they leave out. Sends nothing yet.
+    /// environment's for what they leave out; `""` is the environment alone. Sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`]: the setting that the message names is unknown, missing, malformed or contradicts another one.
     pub fn new(settings: &str) -> Result<Self, Error> {
         Self::with(Settings::read(settings, Environment::process())?)
     }
@@ -265,12 +271,19 @@ impl Client {
 
     /// A token for the database: from memory while it is fresh, else from Entra. Waits for the client's
     /// `timeout_ms` at most.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: [`ErrorKind::Config`], [`Disabled`](ErrorKind::Disabled),
+    /// [`Unavailable`](ErrorKind::Unavailable), [`Denied`](ErrorKind::Denied), [`Throttled`](ErrorKind::Throttled),
+    /// [`Network`](ErrorKind::Network), [`Timeout`](ErrorKind::Timeout) or [`Protocol`](ErrorKind::Protocol). An old token
+    /// that still lives is handed out all the same.
     pub fn token(&self) -> Result<AccessToken, Error> {
         self.token_for(Purpose::Database, None)
     }
 
     /// The same, but waits no longer than `timeout`; with zero, hands out what is there already or
-    /// fails with [`ErrorKind::Timeout`].
+    /// fails with [`ErrorKind::Timeout`]. The fetch goes on for others.
     pub fn token_within(&self, timeout: Duration) -> Result<AccessToken, Error> {
         self.token_for(Purpose::Database, Some(timeout))
     }
@@ -392,7 +405,13 @@ impl Client {
         slot.get(begun + patience)?.ok_or_else(|| too_late(limit))
     }
 
-    /// The user that the identity is to the database: the one that its token names.
+    /// The user that the identity is to the database: the one that its token names. It may take a second token, for Azure
+    /// Resource Manager, to find out.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`]: no token of this identity holds a name, for it is an application or a system-assigned
+    /// identity. Otherwise those of [`Client::token`].
     pub fn user(&self) -> Result<String, Error> {
         self.check_for_name()?;
         let begun = Instant::now();
@@ -482,7 +501,7 @@ impl Client {
         Standing { next_refresh: report.next_refresh, trouble }
     }
 
-    /// What this client has, did and failed with, as a JSON object; never a secret.
+    /// What this client has, did and failed with, as a JSON object, whose members `pgaad.h` describes; never a secret.
     pub fn stats(&self) -> String {
         let report = self.database.report();
         let token = report.token.as_deref();
@@ -522,8 +541,12 @@ impl Client {
         other.map_or(&self.database, |(_, slot)| slot)
     }
 
-    /// Drops the tokens held, here and in a shared cache, so that whoever has none yet fetches one. Fails where the shared
-    /// cache can't be reached; here they are dropped all the same.
+    /// Drops the tokens held, here and in a shared cache, so that whoever has none yet fetches one: for a token that a
+    /// server refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Network`]: the shared cache can't be reached. Here they are dropped all the same.
     pub fn invalidate(&self) -> Result<(), Error> {
         self.credential.check_caller()?;
         // First where another thread would take it from.

@@ -6,6 +6,7 @@ mod fleet;
 #[allow(dead_code)] // the suite uses the rest
 mod harness;
 mod pooler;
+mod python;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

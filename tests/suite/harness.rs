@@ -666,3 +666,9 @@ pub fn valgrind_with(leak_check: &str, driver: Driver) -> Driver {
         suppressions,
     ])
 }
+
+/// The blocks of README that are marked with this word.
+pub fn readme_blocks(fence: &str) -> Vec<&'static str> {
+    let blocks = include_str!("../../README.md").split("```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(fence)?.strip_prefix('\n')).collect()
+}

@@ -1,0 +1,3 @@
+module pgaad
+
+go 1.18
