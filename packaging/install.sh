@@ -44,8 +44,9 @@ everything() {
         put 644 "$text" "$DOCDIR/$text"
     done
     put 644 "$OUT/third-party-licenses.txt" "$DOCDIR/third-party-licenses.txt"
-    for example in examples/*; do
-        put 644 "$example" "$EXAMPLESDIR/${example##*/}"
+    # The one in Rust is built with this source beside it.
+    for example in examples/*.* examples/lua/* examples/node/* examples/perl/* examples/php/* examples/ruby/*; do
+        put 644 "$example" "$EXAMPLESDIR/${example#examples/}"
     done
 }
 

@@ -16,7 +16,6 @@ pub(super) fn grammar() -> Command {
         .about("Signs programs in to Azure Database for PostgreSQL with Microsoft Entra ID")
         .after_help("Settings come from PGAAD_* variables; pgaad settings shows them. The manual: man pgaad.")
         .subcommand_required(true)
-        .disable_help_subcommand(true)
         .arg(
             Arg::new("settings")
                 .long("settings")

@@ -8,10 +8,17 @@ use super::print;
 use crate::client::Client;
 use crate::error::Error;
 use crate::os;
+use crate::settings::{CachePlace, SharedCache};
 
 pub(super) fn cache(client: &Client, matches: &ArgMatches) -> Result<(), Error> {
     if client.settings().cache.is_none() {
         return print(b"Nothing is shared: cache=memory. Each process keeps its token to itself.");
+    }
+    // Whoever only looks makes no directory.
+    if let Some(SharedCache { place: CachePlace::Directory(Some(path)), .. }) = &client.settings().cache
+        && !path.exists()
+    {
+        return print(format!("No token is there: {} does not exist yet.", path.display()).as_bytes());
     }
     let Some(tokens) = client.shared_tokens() else {
         return print(

@@ -7,7 +7,8 @@ use super::arguments::bytes;
 use super::print;
 use crate::client::Client;
 use crate::connection;
-use crate::error::Error;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
 
 pub(super) fn token(client: &Client, matches: &ArgMatches) -> Result<(), Error> {
     let token = client.token()?;
@@ -24,7 +25,19 @@ pub(super) fn token(client: &Client, matches: &ArgMatches) -> Result<(), Error> 
 }
 
 pub(super) fn user(client: &Client) -> Result<(), Error> {
-    print(client.user()?.as_bytes())
+    print(client.user().map_err(of_tokens_alone)?.as_bytes())
+}
+
+/// Whoever is named elsewhere does not count here.
+fn of_tokens_alone(error: Error) -> Error {
+    let is_named = Environment::process().libpq("PGUSER").is_some_and(|user| !user.is_empty());
+    match error.kind() {
+        ErrorKind::Config if is_named => Error::new(
+            ErrorKind::Config,
+            "The identity's token names no user, as no application's does. Connections take the one in PGUSER.",
+        ),
+        _ => error,
+    }
 }
 
 pub(super) fn connstring(client: &Client, matches: &ArgMatches) -> Result<(), Error> {

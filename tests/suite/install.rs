@@ -78,7 +78,8 @@ fn tree(folder: &Path) -> BTreeMap<String, String> {
 /// The names of the files in a folder of the source.
 fn names(folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(Path::new(ROOT).join(folder)).expect("a folder");
-    entries.flatten().map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
+    let files = entries.flatten().filter(|entry| entry.path().is_file());
+    files.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
 }
 
 /// The files and links that are put below `usr`, with this folder of libraries.
@@ -114,6 +115,11 @@ fn expected(usr: &str, lib: &str) -> BTreeMap<String, String> {
         ("man/man3", "share/man/man3"),
         ("docs", "share/doc/pgaad/docs"),
         ("examples", "share/doc/pgaad/examples"),
+        ("examples/lua", "share/doc/pgaad/examples/lua"),
+        ("examples/node", "share/doc/pgaad/examples/node"),
+        ("examples/perl", "share/doc/pgaad/examples/perl"),
+        ("examples/php", "share/doc/pgaad/examples/php"),
+        ("examples/ruby", "share/doc/pgaad/examples/ruby"),
     ] {
         files.extend(names(folder).iter().map(|name| (format!("{place}/{name}"), "644".to_owned())));
     }

@@ -262,8 +262,9 @@ fn the_options_of_the_command_are_those_of_its_page() {
         let help = said(pgaad, &words);
         let below =
             help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-        let below: Vec<_> =
-            below.map(|line| line.trim().split(' ').next().unwrap_or_default().to_owned()).collect();
+        let below = below.map(|line| line.trim().split(' ').next().unwrap_or_default().to_owned());
+        // The same as `--help`.
+        let below: Vec<_> = below.filter(|name| name != "help").collect();
         open.extend(below.iter().map(|name| [&command[..], std::slice::from_ref(name)].concat()));
         if !below.is_empty() {
             continue;

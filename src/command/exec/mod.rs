@@ -102,10 +102,10 @@ fn run(command: &mut Command, signals: &Signals, clean: impl FnOnce()) -> ExitCo
         Err(error) => {
             let program = command.get_program().display();
             let (code, how) = match error.kind() {
-                io::ErrorKind::NotFound => (NOT_FOUND, "was not found"),
-                _ => (NOT_RUN, "cannot be run"),
+                io::ErrorKind::NotFound => (NOT_FOUND, "was not found".into()),
+                _ => (NOT_RUN, format!("cannot be run: {error}")),
             };
-            say(&format!("The program {program} {how}: {error}."));
+            say(&format!("The program {program} {how}."));
             ExitCode::from(code)
         }
     }
