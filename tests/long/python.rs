@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use emulator::serde_json;
-use emulator::{APP_ONE, Emulator, Fault, Postgres};
+use emulator::{APP_ONE, Emulator, Fault, PATIENCE, Postgres};
 
 use crate::harness::{self, NO_IMDS, Pairs, each, wait_until};
 
@@ -36,9 +36,9 @@ fn python(emulator: &Emulator, postgres: &Postgres, more: Pairs<'_>) -> Command 
 }
 
 /// Of a token, in seconds; half of it before its end it is renewed.
-const LIFE: i64 = 40;
-/// How long the token service is away: while the tokens of before live.
-const AWAY: u64 = 14;
+const LIFE: i64 = 60;
+/// How long the token service is away. It is asked again 5 and 10 seconds after failures of 4: while the token lives.
+const AWAY: u64 = 20;
 
 /// A site with two workers, and how it answered.
 struct Site {
@@ -144,12 +144,16 @@ fn a_site_serves_while_tokens_expire_and_the_token_service_is_away() {
             postgres.binds().len()
         );
         assert_eq!(failed, 0, "{kind}");
-        assert!(served > 1000 && counters.tokens > 6 && counters.requests > counters.tokens, "{counters:?}");
-        assert!(postgres.binds().iter().all(|bind| bind.ok()), "{kind}");
+        assert!(served > 1000 && counters.tokens >= 6 && counters.requests > counters.tokens, "{counters:?}");
+        let refused: Vec<_> = postgres.binds().into_iter().filter(|bind| !bind.ok()).collect();
+        assert!(refused.is_empty(), "{kind}: {refused:?}");
         // Without a living token it cannot serve, and then again as soon as there is one.
         emulator.entra().faults().always(Fault::reset());
         if more.is_empty() {
-            wait_until("the last token has expired", || !site.ask());
+            let deadline = Instant::now() + PATIENCE + Duration::from_secs(LIFE as u64);
+            while site.ask() {
+                assert!(Instant::now() < deadline, "the last token does not expire");
+            }
         }
         emulator.entra().faults().clear();
         wait_until("the site serves again", || site.ask());

@@ -245,17 +245,23 @@ class Client:
         :param conninfo: ``key=value`` or URI; empty is the environment alone. Options as keywords count for more.
         :raises Insecure: the token may not go there.
         """
-        try:
-            written = Secret(_conninfo.join(conninfo, options))
-        finally:
-            conninfo = ""
-            options.clear()
-        return self._call("pgaad_client_connstring", _bytes(written), out=True)
+        return self._connstring(conninfo, options)
 
     def parameters(self, conninfo: str = "", **options: Setting) -> dict[str, str]:
         """What :meth:`connstring` writes, as a dictionary, for drivers that take keywords."""
-        found = _conninfo.parse(self.connstring(conninfo, **options))
+        return self._parameters(conninfo, options)
+
+    def _parameters(self, conninfo: str, options: dict[str, Setting]) -> dict[str, str]:
+        found = _conninfo.parse(self._connstring(conninfo, options))
         return {name: Secret(value) if name.endswith("password") else value for name, value in found.items()}
+
+    def _connstring(self, conninfo: str, options: dict[str, Setting]) -> Secret:
+        try:
+            written = Secret(_conninfo.join(conninfo, options))
+        finally:
+            conninfo = ""  # as in __init__, and for the callers as well
+            options.clear()
+        return self._call("pgaad_client_connstring", _bytes(written), out=True)
 
     def invalidate(self) -> None:
         """Drops the client's tokens, in this process and in a shared cache, so that the next call fetches one. The
@@ -276,7 +282,7 @@ class Client:
         status = getattr(library(), name)(handle.pointer, *arguments, *outs, byref(message))
         said = _take(message)
         cause = None if handle.callback is None else handle.callback.end_call(said)
-        handle = None  # a traceback may live longer than the client
+        handle, arguments = None, ()  # a traceback may live longer than the client, and show variables
         if status:
             raise _errors.of(status, said) from cause
         return Secret(_take(result))
@@ -319,12 +325,12 @@ def user() -> str:
 
 def connstring(conninfo: str = "", **options: Setting) -> Secret:
     """:meth:`Client.connstring` of the default client."""
-    return default_client().connstring(conninfo, **options)
+    return default_client()._connstring(conninfo, options)
 
 
 def parameters(conninfo: str = "", **options: Setting) -> dict[str, str]:
     """:meth:`Client.parameters` of the default client."""
-    return default_client().parameters(conninfo, **options)
+    return default_client()._parameters(conninfo, options)
 
 
 def invalidate() -> None:

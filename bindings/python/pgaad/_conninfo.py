@@ -33,10 +33,10 @@ def text(value: Setting) -> str:
 
 def join(conninfo: str, options: Mapping[str, Setting]) -> str:
     """The string with these options, which count for more than what it says itself."""
-    given = {name: text(value) for name, value in options.items() if value is not None}
-    for name in given:
+    for name in options:
         if not _NAME.fullmatch(name):
             raise InvalidArgument(f"pgaad: {name!r} cannot be the name of an option.")
+    given = {name: text(value) for name, value in options.items() if value is not None}
     if not given:
         return conninfo
     if conninfo.startswith(_URI):

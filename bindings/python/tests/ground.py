@@ -61,12 +61,20 @@ class Held:
         self.let_go()
 
 
+def raised(call):
+    """What a call raises, with its traceback, which assertRaises takes away."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
 def shown(error):
     """All that a traceback can show of an exception: variables too, in our files."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__)) + repr(error)
-    seen = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    assert error.__traceback__ is not None
+    while error is not None:
         for frame, _ in traceback.walk_tb(error.__traceback__):
             if os.sep + "pgaad" + os.sep in frame.f_code.co_filename:
                 text += repr(frame.f_locals)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import asyncpg
 import psycopg
 import psycopg2
-from ground import LAPTOP, SECRET, WHO, Held, logins, python, shown
+from ground import LAPTOP, SECRET, WHO, Held, logins, python, raised, shown
 from psycopg.rows import dict_row
 from psycopg2.extras import DictCursor
 from psycopg2.pool import ThreadedConnectionPool
@@ -54,8 +54,9 @@ class Fresh(unittest.TestCase):
         self.assertEqual([role for role, _ in used], ["app-one"] * 2)
         self.assertNotEqual(used[0][1], used[1][1])
 
-    def assert_says(self, error, status_name):
-        """An error of the driver's that says what we say and shows no secret."""
+    def assert_says(self, error, kind, status_name):
+        """An error of the driver's kind that says what we say and shows no secret."""
+        self.assertIsInstance(error, kind)
         self.assertRegex(str(error), r"^pgaad: [^\n]+$")
         self.assertEqual(error.status_name, status_name)
         self.assertIsInstance(error.__cause__, pgaad.Error)
@@ -88,16 +89,16 @@ class Psycopg(Fresh):
                     pool.putconn(connection)
 
     def test_errors(self):
-        with self.assertRaises(psycopg.OperationalError) as caught:
-            pgaad.psycopg.connect(client=wrong())
-        self.assert_says(caught.exception, "PGAAD_DENIED")
-        with self.assertRaises(psycopg.OperationalError) as caught:
-            pgaad.psycopg.connect("host=stranger.example")
-        self.assert_says(caught.exception, "PGAAD_INSECURE")
-        with self.assertRaises(psycopg.OperationalError) as caught:
-            pgaad.psycopg.connect(user="nobody")
-        self.assertNotIn("eyJ", shown(caught.exception))
-        self.assertIn("nobody", str(caught.exception))
+        for call, status_name in [
+            (lambda: pgaad.psycopg.connect(client=wrong()), "PGAAD_DENIED"),
+            (lambda: pgaad.psycopg.connect("host=stranger.example"), "PGAAD_INSECURE"),
+            (lambda: pgaad.psycopg.Connection.connect(host="stranger.example"), "PGAAD_INSECURE"),
+            (lambda: asyncio.run(pgaad.psycopg.AsyncConnection.connect(client=wrong())), "PGAAD_DENIED"),
+        ]:
+            self.assert_says(raised(call), psycopg.OperationalError, status_name)
+        error = raised(lambda: pgaad.psycopg.connect(user="nobody"))
+        self.assertIn("nobody", str(error))
+        self.assertNotIn("eyJ", shown(error))
         options = {"connection_class": pgaad.psycopg.Connection, "kwargs": {"client": wrong()}}
         pool = ConnectionPool(min_size=0, max_size=1, **options)
         with pool, self.assertLogs("psycopg.pool", "WARNING") as log, self.assertRaises(PoolTimeout):
@@ -126,9 +127,6 @@ class Psycopg(Fresh):
                 async with pool.connection() as connection:
                     cursor = await connection.execute(WHO)
                     self.assertEqual(await cursor.fetchone(), (ME,))
-            with self.assertRaises(psycopg.OperationalError) as caught:
-                await pgaad.psycopg.AsyncConnection.connect(client=wrong())
-            self.assert_says(caught.exception, "PGAAD_DENIED")
 
         asyncio.run(main())
 
@@ -155,16 +153,14 @@ class Psycopg2(Fresh):
         class Connection(pgaad.psycopg2.Connection):
             client = wrong()
 
-        for call in (
-            lambda: pgaad.psycopg2.connect(client=wrong()),
-            lambda: psycopg2.connect("", connection_factory=Connection),
-        ):
-            with self.assertRaises(psycopg2.OperationalError) as caught:
-                call()
-            self.assert_says(caught.exception, "PGAAD_DENIED")
-        with self.assertRaises(psycopg2.OperationalError) as caught:
-            pgaad.psycopg2.connect(host="stranger.example")
-        self.assert_says(caught.exception, "PGAAD_INSECURE")
+        for call, status_name in [
+            (lambda: pgaad.psycopg2.connect(client=wrong()), "PGAAD_DENIED"),
+            (lambda: psycopg2.connect("", connection_factory=Connection), "PGAAD_DENIED"),
+            (lambda: pgaad.psycopg2.connect(host="stranger.example"), "PGAAD_INSECURE"),
+        ]:
+            self.assert_says(raised(call), psycopg2.OperationalError, status_name)
+        text = shown(raised(lambda: pgaad.psycopg2.connect(user="nobody")))
+        self.assertNotIn("eyJ", text)
 
     def test_an_ordinary_password(self):
         self.assertEqual(one(pgaad.psycopg2.connect(**LAPTOP, sslmode="require")), "laptop true")
@@ -243,9 +239,8 @@ class Asyncpg(Fresh):
 
     def test_errors_and_ordinary_passwords(self):
         async def main():
-            with self.assertRaises(pgaad.Denied) as caught:
+            with self.assertRaises(pgaad.Denied):
                 await pgaad.asyncpg.connect(client=wrong())
-            self.assertNotIn("wrong~secret", shown(caught.exception))
             connection = await pgaad.asyncpg.connect(**LAPTOP, ssl="require")
             self.assertEqual(await connection.fetchval(WHO), "laptop true")
             await connection.close()
@@ -253,6 +248,9 @@ class Asyncpg(Fresh):
                 await pgaad.asyncpg.connect(user="nobody")
 
         self.run_async(main)
+        for options in ({"client": wrong()}, {"user": "nobody"}, {"host": "stranger.example"}):
+            text = shown(raised(lambda: asyncio.run(pgaad.asyncpg.connect(**options))))
+            self.assertFalse([secret for secret in (SECRET, "wrong~secret", "eyJ") if secret in text])
 
     def test_the_loop_goes_on_while_a_token_is_fetched(self):
         async def main():
@@ -306,10 +304,11 @@ class SqlAlchemy(Fresh):
         for driver in ("psycopg", "psycopg2"):
             engine = create_engine(url(driver))
             pgaad.sqlalchemy.listen(engine, wrong())
-            with self.assertRaises(exc.OperationalError) as caught:
-                engine.connect()
-            self.assert_says(caught.exception.orig, "PGAAD_DENIED")
-            self.assertNotIn("wrong~secret", shown(caught.exception))
+            error = raised(engine.connect)
+            self.assertIsInstance(error, exc.OperationalError)
+            dbapi = {"psycopg": psycopg, "psycopg2": psycopg2}[driver]
+            self.assert_says(error.orig, dbapi.OperationalError, "PGAAD_DENIED")
+            self.assertNotIn("wrong~secret", shown(error))
         engine = create_engine("postgresql+pg8000://localhost/x", module=psycopg)
         pgaad.sqlalchemy.listen(engine)
         self.assertRaises(pgaad.ConfigError, engine.connect)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-from ground import APP_TWO, LAPTOP, SECRET, Held, control, python, shown, tokens
+from ground import APP_TWO, LAPTOP, SECRET, Held, control, python, raised, shown, tokens
 
 import pgaad
 from pgaad._conninfo import join, parse
@@ -58,9 +58,8 @@ class Tokens(unittest.TestCase):
                     control("PUT", "/faults", fault)
                 if "client_secret" in settings:
                     settings.update({key: os.environ[f"PGAAD_{key.upper()}"] for key in ("client_id", "tenant_id")})
-                with self.assertRaises(kind) as caught:
-                    pgaad.Client(**settings).token()
-                error = caught.exception
+                error = raised(lambda: pgaad.Client(**settings).token())
+                self.assertIs(type(error), kind)
                 self.assertIsInstance(error, also)
                 self.assertIsInstance(error, pgaad.Error)
                 self.assertRegex(str(error), r"^pgaad: [^\n]+$")
@@ -83,6 +82,22 @@ class Tokens(unittest.TestCase):
         self.assertIn("server_hosts", str(caught.exception))
         with pgaad.Client(server_hosts=["db.example.com", "*.more.example"]) as client:
             self.assertEqual(client.parameters(host="a.more.example")["sslmode"], "verify-full")
+
+    def test_no_secret_in_a_traceback_with_variables(self):
+        secret, own = "geheim~1", {"host": "x.postgres.database.azure.com", "sslmode": "disable"}
+        for call in (
+            lambda: pgaad.Client(client_secret=secret, client_idd="x"),
+            lambda: pgaad.Client(f"client_secret={secret} client_idd=x"),
+            lambda: pgaad.Client(client_secret=secret, tenant_id="a/b"),
+            lambda: pgaad.connstring(password=secret, **own),
+            lambda: pgaad.parameters(password=secret, **own),
+            lambda: pgaad.default_client().connstring(password=secret, **own),
+            lambda: pgaad.default_client().parameters(password=secret, **own),
+            lambda: pgaad.connstring(password=secret, **{"no name": "x"}),
+        ):
+            error = raised(call)
+            self.assertIsInstance(error, pgaad.Error)
+            self.assertNotIn(secret, shown(error))
 
     def test_timeouts_are_seconds(self):
         with pgaad.Client() as client:
@@ -192,7 +207,7 @@ class Callbacks(unittest.TestCase):
             self.assertTrue(0 < timeout <= 20)
 
     def test_what_it_raises_is_the_cause(self):
-        for raised, kind in [
+        for fault, kind in [
             (RuntimeError("no vault here"), pgaad.Unavailable),
             (KeyError(), pgaad.Unavailable),
             (ConnectionRefusedError(111, "refused"), pgaad.NetworkError),
@@ -202,15 +217,15 @@ class Callbacks(unittest.TestCase):
             for thread in ("caller", "any"):
 
                 def fetch(scope, timeout):
-                    raise raised
+                    raise fault
 
                 with (
-                    self.subTest(raised=raised, thread=thread),
+                    self.subTest(fault=fault, thread=thread),
                     pgaad.Client(callback=fetch, callback_thread=thread) as c,
                 ):
                     with self.assertRaises(kind) as caught:
                         c.token()
-                    self.assertIs(caught.exception.__cause__, raised)
+                    self.assertIs(caught.exception.__cause__, fault)
                     self.assertRegex(str(caught.exception), r"^pgaad: The token callback failed: [^\n]+$")
                     # Another failure isn't this one.
                     with self.assertRaises(pgaad.Insecure) as caught:
