@@ -117,7 +117,8 @@ fn a_wheel_with_the_library_in_it_signs_in() {
     assert!(stripped.is_ok_and(|status| status.success()));
     let pip = |env: &[(String, OsString)], arguments: &[&str]| {
         let mut pip = command(Path::new("python3"), env);
-        pip.env("PATH", std::env::var_os("PATH").expect("a PATH")).args([
+        // pip asks rustc for its version, which by rustup makes a folder in HOME.
+        pip.envs(["HOME", "PATH"].map(|name| (name, std::env::var_os(name).expect("it is set")))).args([
             "-m",
             "pip",
             "--disable-pip-version-check",
