@@ -277,10 +277,11 @@ class Callbacks(unittest.TestCase):
 
     def test_a_program_that_ends_waits_for_one_that_runs(self):
         done = python(
-            "import pgaad, threading, time, select\n"
-            "running = threading.Event()\n"
+            "import atexit, pgaad, threading\n"
+            "running, ending = threading.Event(), threading.Event()\n"
+            "atexit.register(ending.set)\n"  # the last that is registered is called first
             "def fetch(scope, timeout):\n"
-            "    running.set(); time.sleep(0.3); print('fetched'); raise RuntimeError\n"
+            "    running.set(); ending.wait(); sum(range(3_000_000)); print('fetched'); raise RuntimeError\n"
             "client = pgaad.Client(callback=fetch, callback_thread='any')\n"
             "threading.Thread(target=lambda: client.token(timeout=0.05), daemon=True).start()\n"
             "running.wait(); print('end')"
